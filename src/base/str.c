@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/str.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+
+char *str_printf(const char *fmt, ...)
+{
+	char *s;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	return n < 0 ? NULL : s;
+}
+
+int str_set(char **p, const char *s)
+{
+	char *copy = NULL;
+
+	if (s) {
+		copy = strdup(s);
+		if (!copy)
+			return -ENOMEM;
+	}
+	free(*p);
+	*p = copy;
+	return 0;
+}
+
+/* Takes the string, also when it fails. */
+static int strv_take(struct strv *sv, char *s)
+{
+	char **v;
+
+	if (!s)
+		return -ENOMEM;
+	v = reallocarray(sv->v, sv->n + 2, sizeof(*v));
+	if (!v) {
+		free(s);
+		return -ENOMEM;
+	}
+	v[sv->n++] = s;
+	v[sv->n] = NULL;
+	sv->v = v;
+	return 0;
+}
+
+int strv_add(struct strv *sv, const char *s)
+{
+	return strv_take(sv, strdup(s));
+}
+
+int strv_addf(struct strv *sv, const char *fmt, ...)
+{
+	char *s;
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vasprintf(&s, fmt, ap);
+	va_end(ap);
+	return strv_take(sv, n < 0 ? NULL : s);
+}
+
+int strv_add_all(struct strv *sv, ...)
+{
+	const char *s;
+	va_list ap;
+	int r = 0;
+
+	va_start(ap, sv);
+	while (r == 0 && (s = va_arg(ap, const char *)))
+		r = strv_add(sv, s);
+	va_end(ap);
+	return r;
+}
+
+void strv_done(struct strv *sv)
+{
+	for (size_t i = 0; i < sv->n; i++)
+		free(sv->v[i]);
+	free(sv->v);
+	sv->v = NULL;
+	sv->n = 0;
+}
+
+int parse_u64(const char *s, uint64_t max, uint64_t *ret)
+{
+	unsigned long long v;
+	char *end;
+
+	/* strtoull() takes blanks and signs, which a number here has none of. */
+	if (!isdigit((unsigned char)*s))
+		return -EINVAL;
+	errno = 0;
+	v = strtoull(s, &end, 10);
+	if (*end)
+		return -EINVAL;
+	if (errno == ERANGE || v > max)
+		return -ERANGE;
+	*ret = v;
+	return 0;
+}
+
+int parse_size(const char *s, uint64_t *ret)
+{
+	static const char units[] = "bkmgt";
+	char digits[24];
+	size_t n = strspn(s, "0123456789");
+	const char *unit;
+	unsigned int shift = 0;
+	uint64_t v;
+	int r;
+
+	if (n == 0 || n >= sizeof(digits))
+		return n ? -ERANGE : -EINVAL;
+	memcpy(digits, s, n);
+	digits[n] = '\0';
+	r = parse_u64(digits, UINT64_MAX, &v);
+	if (r < 0)
+		return r;
+	s += n;
+	if (*s) {
+		unit = strchr(units, tolower((unsigned char)*s));
+		if (!unit)
+			return -EINVAL;
+		shift = (unsigned int)(unit - units) * 10;
+		s++;
+		if (*s && (shift == 0 || (strcasecmp(s, "b") != 0 && strcasecmp(s, "ib") != 0)))
+			return -EINVAL;
+	}
+	if (v > UINT64_MAX >> shift)
+		return -ERANGE;
+	*ret = v << shift;
+	return 0;
+}

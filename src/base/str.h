@@ -1,0 +1,72 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_BASE_STR_H
+#define PODVM_BASE_STR_H
+
+/* Strings, string vectors, and numbers from text. */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+
+static inline bool str_eq(const char *a, const char *b)
+{
+	return strcmp(a, b) == 0;
+}
+
+static inline bool str_starts(const char *s, const char *prefix)
+{
+	return strncmp(s, prefix, strlen(prefix)) == 0;
+}
+
+static inline bool str_empty(const char *s)
+{
+	return !s || !*s;
+}
+
+/** str_printf() - A new string, or NULL when out of memory */
+char *str_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+
+/** str_set() - Replace *@p by a copy of @s (NULL allowed). Return: 0 or -ENOMEM */
+int str_set(char **p, const char *s);
+
+/**
+ * struct strv - A growable vector of strings that it owns, always ended by a NULL
+ * @v:	The strings, NULL while it is empty
+ * @n:	How many
+ */
+struct strv {
+	char **v;
+	size_t n;
+};
+
+/** strv_add() - Append a copy of @s. Return: 0 or -ENOMEM */
+int strv_add(struct strv *sv, const char *s);
+
+/** strv_addf() - Append a formatted string. Return: 0 or -ENOMEM */
+int strv_addf(struct strv *sv, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/** strv_add_all() - Append copies of all strings up to a NULL argument. Return: 0 or -ENOMEM */
+int strv_add_all(struct strv *sv, ...) __attribute__((sentinel));
+
+/** strv_done() - Free everything; the vector can be used again */
+void strv_done(struct strv *sv);
+
+/**
+ * parse_u64() - A whole decimal number and nothing else
+ *
+ * Return: 0, -EINVAL, or -ERANGE when it is above @max
+ */
+int parse_u64(const char *s, uint64_t max, uint64_t *ret);
+
+/**
+ * parse_size() - A size as podman takes it: digits and an optional suffix b, k, m, g, t (of
+ * 1024, either case, optionally followed by "b" or "ib")
+ *
+ * Return: 0, -EINVAL or -ERANGE; *@ret is in bytes
+ */
+int parse_size(const char *s, uint64_t *ret);
+
+#endif
