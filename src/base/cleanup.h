@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/param.h> /* MIN(), MAX() */
 #include <unistd.h>
 
 #define _cleanup_(fn) __attribute__((cleanup(fn)))
@@ -64,8 +65,6 @@ DEFINE_CLEANUP(fclosep, FILE *, fclose)
 DEFINE_CLEANUP(closedirp, DIR *, closedir)
 
 #define ARRAY_SIZE(a) (sizeof(a) / sizeof((a)[0]))
-#define MIN(a, b)     ((a) < (b) ? (a) : (b))
-#define MAX(a, b)     ((a) > (b) ? (a) : (b))
 #define container_of(ptr, type, member)                                                            \
 	((type *)(void *)((char *)(ptr)-__builtin_offsetof(type, member)))
 
