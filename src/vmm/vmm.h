@@ -1,0 +1,263 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_VMM_VMM_H
+#define PODVM_VMM_VMM_H
+
+/*
+ * Theory of operation
+ *
+ * A `struct vmm` is one virtual machine monitor process and the machine in it. What differs
+ * between monitors is in a driver: one const table of operations with capability bits. An
+ * operation that a driver hasn't got is NULL and is answered -EOPNOTSUPP here, in one place.
+ *
+ * Life: vmm_new() keeps a copy of the configuration; vmm_start() starts the process with every
+ * device on its command line and the guest's vCPUs running; vmm_attach_disk() may come later;
+ * vmm_free() kills what is left of it, at any time. Operations that take time are asynchronous:
+ * they call back once, with their result, from the loop; when the process dies first they fail at
+ * once with -ECONNRESET. The process dies with us (PR_SET_PDEATHSIG), and when it dies first the
+ * `exited` callback tells, after all pending operations have failed.
+ *
+ * The monitor gets descriptors, not paths: sockets for its control connection, the agent's channel,
+ * the console and the network are pairs made here; disks are open files. So nothing of a machine
+ * stays in the file system, whoever dies first.
+ *
+ * The guest's console is read into a ring of the last VMM_CONSOLE_SIZE bytes, for error messages
+ * and logs. It holds foreign bytes: vmm_console_tail() makes them printable.
+ *
+ * Whether a monitor can run guests on this machine is found out by running one (vmm_probe()): that
+ * /dev/kvm opens proves nothing.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+#include "loop/loop.h"
+
+#define VMM_CONSOLE_SIZE ((size_t)64 << 10)
+#define VMM_MAX_DISKS    64
+#define VMM_MAX_NICS     8
+#define VMM_MAX_SHARES   4
+
+/* What a driver, or a machine of it, can do. */
+enum vmm_caps {
+	VMM_CAP_KVM = 1 << 0,            /* can use KVM */
+	VMM_CAP_EMULATION = 1 << 1,      /* works without KVM */
+	VMM_CAP_DISK_HOTPLUG = 1 << 2,
+	VMM_CAP_DISK_UNPLUG = 1 << 3,
+	VMM_CAP_SHARE = 1 << 4,          /* virtiofs through vhost-user */
+	VMM_CAP_PAUSE = 1 << 5,
+	VMM_CAP_BALLOON = 1 << 6,
+	VMM_CAP_VSOCK = 1 << 7,          /* the agent's channel may be vhost-vsock */
+};
+
+enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_KVM, VMM_ACCEL_TCG };
+
+/**
+ * struct vmm_disk - A disk
+ * @fd:		Open image file or block device; borrowed during the call
+ * @readonly:	The guest can't write
+ * @serial:	Serial number that the guest sees, at most 20 characters
+ * @discard:	Blocks that the guest discards are given back to the host's file system
+ */
+struct vmm_disk {
+	int fd;
+	bool readonly;
+	const char *serial;
+	bool discard;
+};
+
+/**
+ * struct vmm_nic - A network device
+ * @fd:		Connected stream socket of a user-mode network (passt), or a tap device
+ * @tap:	@fd is a tap device
+ * @mac:	Its address, "02:..."
+ */
+struct vmm_nic {
+	int fd;
+	bool tap;
+	char mac[18];
+};
+
+/**
+ * struct vmm_share - A directory shared by virtiofs
+ * @fd:		Connected vhost-user socket of the daemon; borrowed until vmm_start() returns
+ * @tag:	Name that the guest mounts it by
+ */
+struct vmm_share {
+	int fd;
+	char tag[36];
+};
+
+/**
+ * struct vmm_config - A machine; strings and descriptors are borrowed until vmm_start() returns
+ * @binary:	Program of the monitor, NULL: the driver finds it
+ * @machine:	Machine type where the driver has several ("microvm", "q35"), NULL: the default
+ * @accel:	KVM, emulation, or what vmm_probe() found usable
+ * @kernel:	Path of vmlinux (PVH ELF)
+ * @cmdline:	Kernel command line that doesn't depend on the driver (from the image's manifest);
+ *		the driver appends its own
+ * @rootfs_fd:	Root image, attached read-only as /dev/vda
+ * @vcpus:	Number of CPUs
+ * @memory:	Bytes
+ * @nics, @shares: What they say
+ * @debug:	Kernel messages of all levels on the console
+ */
+struct vmm_config {
+	const char *binary;
+	const char *machine;
+	enum vmm_accel accel;
+	const char *kernel;
+	const char *cmdline;
+	int rootfs_fd;
+	unsigned int vcpus;
+	uint64_t memory;
+	struct vmm_nic nics[VMM_MAX_NICS];
+	size_t n_nics;
+	struct vmm_share shares[VMM_MAX_SHARES];
+	size_t n_shares;
+	bool debug;
+};
+
+/**
+ * struct vmm_exit - How a monitor ended
+ * @code:	Exit code, 128 + signal when a signal ended it
+ * @message:	The last line it wrote to stderr, printable; may be empty
+ */
+struct vmm_exit {
+	int code;
+	char message[256];
+};
+
+struct vmm;
+
+typedef void (*vmm_done)(void *data, const struct err *e); /* @e is NULL on success */
+
+/* Address by which the guest's agent finds a disk: driver "scsi" or "blk" of agent.proto. */
+struct vmm_disk_addr {
+	char driver[8];
+	char source[24];
+};
+
+struct vmm_driver; /* vmm-internal.h */
+
+/** vmm_driver_find() - Driver by name ("qemu"), NULL when there is none of that name */
+const struct vmm_driver *vmm_driver_find(const char *name);
+
+/** vmm_driver_name() - Its name; vmm_driver_at(i) goes over all of them until NULL */
+const char *vmm_driver_name(const struct vmm_driver *driver);
+const struct vmm_driver *vmm_driver_at(size_t i);
+unsigned int vmm_driver_caps(const struct vmm_driver *driver);
+
+/**
+ * vmm_new() - A machine that isn't started
+ * @loop:	Loop
+ * @driver:	Driver
+ * @exited:	Called once when a started monitor has ended by itself (not by vmm_free())
+ * @data:	For @exited
+ *
+ * Return: 0 or -ENOMEM
+ */
+int vmm_new(struct loop *loop, const struct vmm_driver *driver,
+	    void (*exited)(void *data, const struct vmm_exit *exit), void *data, struct vmm **ret);
+
+/**
+ * vmm_start() - Start the process and the guest
+ * @vmm:	Machine
+ * @config:	Configuration, borrowed until this returns
+ * @done:	Called when the monitor answers on its control connection and the guest runs
+ * @data:	For @done
+ * @e:		Why it could not even be started (no binary, no KVM and no emulation, ...)
+ *
+ * Return: 0 (@done will be called) or a negative errno (it will not)
+ */
+int vmm_start(struct vmm *vmm, const struct vmm_config *config, vmm_done done, void *data,
+	      struct err *e);
+
+/** vmm_agent_fd() - Our end of the agent's channel, connected, to be taken once by the caller */
+int vmm_agent_fd(struct vmm *vmm);
+
+/** vmm_pid() - Process id of the monitor, 0 when it isn't running */
+pid_t vmm_pid(const struct vmm *vmm);
+
+/** vmm_accel() - What the started machine runs on: VMM_ACCEL_KVM or VMM_ACCEL_TCG */
+enum vmm_accel vmm_accel(const struct vmm *vmm);
+
+/**
+ * vmm_attach_disk() - Plug a disk into the running machine
+ * @ret:	Its address, valid at once
+ * @done:	Called when the monitor has it
+ *
+ * Return: 0 or a negative errno (-EOPNOTSUPP, -ENOSPC: no room for another one)
+ */
+int vmm_attach_disk(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_disk_addr *ret,
+		    vmm_done done, void *data, struct err *e);
+
+/** vmm_detach_disk() - Unplug a disk by its address; the guest must not use it any more */
+int vmm_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
+		    struct err *e);
+
+/** vmm_pause(), vmm_resume() - Stop and continue the vCPUs */
+int vmm_pause(struct vmm *vmm, vmm_done done, void *data, struct err *e);
+int vmm_resume(struct vmm *vmm, vmm_done done, void *data, struct err *e);
+
+/**
+ * vmm_console_tail() - The last lines of the guest's console, printable
+ * @vmm:	Machine
+ * @lines:	How many at most
+ * @buf:	Where to put them, ended by a NUL
+ * @size:	Its size
+ */
+void vmm_console_tail(const struct vmm *vmm, unsigned int lines, char *buf, size_t size);
+
+/**
+ * vmm_console_on_output() - Be told of console output as it comes (for a log file)
+ * @cb:		Called with raw bytes of the guest; NULL: don't
+ */
+void vmm_console_on_output(struct vmm *vmm, void (*cb)(void *data, const void *bytes, size_t n),
+			   void *data);
+
+/** vmm_free() - Kill the monitor if it runs, fail pending operations, free; NULL is fine */
+void vmm_free(struct vmm *vmm);
+
+/* ---- what this machine can do ---- */
+
+enum vmm_usable { VMM_USABLE_NO, VMM_USABLE_EMULATION, VMM_USABLE_KVM };
+
+/**
+ * struct vmm_probe_result - What a driver can do here
+ * @usable:	The best way that a guest really ran
+ * @binary:	Program used, empty when there is none
+ * @version:	What it says of itself
+ * @kvm:	Why KVM is or isn't usable: one sentence
+ * @emulation:	Why emulation is or isn't usable: one sentence
+ * @hint:	What to change to get KVM; empty when it's there
+ */
+struct vmm_probe_result {
+	enum vmm_usable usable;
+	char binary[256];
+	char version[64];
+	char kvm[256];
+	char emulation[256];
+	char hint[512];
+};
+
+/**
+ * vmm_probe() - Find out by running a guest what a driver can do here
+ * @driver:	Driver
+ * @kernel:	Kernel to run (the guest image's)
+ * @rootfs:	Root image
+ * @cmdline:	Kernel command line of the image's manifest
+ * @kvm_timeout_ms: Deadline for the guest on KVM
+ * @ret:	Result
+ *
+ * Blocks, with its own loop. Starts guests and kills them.
+ *
+ * Return: 0, also when nothing is usable, or a negative errno
+ */
+int vmm_probe(const struct vmm_driver *driver, const char *kernel, const char *rootfs,
+	      const char *cmdline, int kvm_timeout_ms, struct vmm_probe_result *ret,
+	      struct err *e);
+
+#endif
