@@ -158,10 +158,10 @@ int mkdir_p(const char *path, mode_t mode)
 	return 0;
 }
 
-static int rm_rf_at(int dirfd, const char *name, dev_t dev);
+static int rm_rf_at(int dirfd, const char *name, uint64_t resolve);
 
 /* Takes fd. */
-static int rm_children(int fd, dev_t dev)
+static int rm_children(int fd)
 {
 	_cleanup_(closedirp) DIR *dir = fdopendir(fd);
 	struct dirent *d;
@@ -176,31 +176,31 @@ static int rm_children(int fd, dev_t dev)
 
 		if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
 			continue;
-		r = rm_rf_at(fd, d->d_name, dev);
+		/* NO_XDEV stops at bind mounts too, which have the same st_dev as we. */
+		r = rm_rf_at(fd, d->d_name, RESOLVE_NO_XDEV);
 		if (r < 0 && first == 0)
 			first = r;
 	}
 	return first;
 }
 
-static int rm_rf_at(int dirfd, const char *name, dev_t dev)
+static int rm_rf_at(int dirfd, const char *name, uint64_t resolve)
 {
-	struct stat st;
-	int fd;
+	struct open_how how = {
+		.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC,
+		.resolve = resolve,
+	};
+	long fd;
 	int r;
 
 	if (unlinkat(dirfd, name, 0) == 0 || errno == ENOENT)
 		return 0;
 	if (errno != EISDIR && errno != EPERM)
 		return -errno;
-	fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	fd = syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
 	if (fd < 0)
-		return -errno;
-	if (fstat(fd, &st) < 0 || (dev && st.st_dev != dev)) {
-		close(fd);
-		return -EBUSY;
-	}
-	r = rm_children(fd, st.st_dev);
+		return errno == EXDEV ? -EBUSY : -errno;
+	r = rm_children((int)fd);
 	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0)
 		r = -errno;
 	return r;

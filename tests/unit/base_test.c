@@ -468,12 +468,14 @@ static void rm_rf_removes_trees_and_follows_no_links(void **state)
 static int rm_rf_beside_a_bind_mount(const struct dir *d)
 {
 	_cleanup_(freep) char *source = str_printf("%s/keep", d->path);
-	_cleanup_(freep) char *target = str_printf("%s/tree/mnt", d->path);
+	_cleanup_(freep) char *tree = str_printf("%s/tree", d->path);
+	_cleanup_(freep) char *target = str_printf("%s/mnt", tree);
 
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
 	    mount(source, target, NULL, MS_BIND, NULL) < 0)
 		return 77;
-	if (rm_rf(d->fd, "tree") != -EBUSY)
+	/* By path: descriptors from before still show the old namespace. */
+	if (rm_rf(AT_FDCWD, tree) != -EBUSY)
 		return 1;
 	return faccessat(d->fd, "keep/f", F_OK, 0) == 0 ? 0 : 2;
 }
