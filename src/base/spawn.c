@@ -82,14 +82,14 @@ static int child_fds(const struct spawn *s, int *status_fd)
 		if (moved[i] < 0)
 			return -errno;
 	}
+	/* What we never opened ourselves (inherited from our own parent) doesn't leak on either. */
+	close_range(3, ~0U, CLOSE_RANGE_CLOEXEC);
 	for (int i = 0; i < 3; i++)
 		if (dup2(std_moved[i], i) < 0)
 			return -errno;
 	for (size_t i = 0; i < s->n_fds; i++)
 		if (dup2(moved[i], s->fds[i].target) < 0)
 			return -errno;
-	/* What we never opened ourselves (inherited from our own parent) doesn't leak on either. */
-	close_range(3 + (unsigned int)s->n_fds, ~0U, CLOSE_RANGE_CLOEXEC);
 	return 0;
 }
 
