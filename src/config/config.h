@@ -1,0 +1,139 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_CONFIG_CONFIG_H
+#define PODVM_CONFIG_CONFIG_H
+
+/*
+ * Theory of operation
+ *
+ * What an administrator sets for all pods of a machine: /etc/podvm/podvm.conf and then, in the
+ * order of their names, /etc/podvm/podvm.conf.d/ *.conf. Both are systemd-style INI files; a later
+ * value replaces an earlier one, an empty value brings the default back. When the environment
+ * variable PODVM_CONFIG names a file, that file and its own .d directory take their place; the file
+ * must exist then, while the default one need not.
+ *
+ * One table (config_table.c) says everything there is to know about a key: section, name, type,
+ * limits, default, help, and where its value goes in `struct config`. Reading, checking and
+ * printing all follow the table, so a new key is one line in it and one member here.
+ *
+ * Nothing is guessed and nothing is ignored: an unknown section or key, or a value that is not
+ * allowed, is an error that names file, line, value and what would be allowed. As programs run by
+ * root believe what these files say, they have to belong to root (or to who runs the program) and
+ * nobody else may be able to write them.
+ *
+ *	_cleanup_(config_done) struct config config = CONFIG_INIT;
+ *
+ *	r = config_load(&config, e);
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/err.h"
+
+#define CONFIG_FILE	   "/etc/podvm/podvm.conf"
+#define CONFIG_ENV	   "PODVM_CONFIG"
+#define CONFIG_MAX_FILE	   ((size_t)1 << 20) /* bytes of one file */
+#define CONFIG_MAX_LINE	   ((size_t)4 << 10) /* bytes of one line */
+#define CONFIG_MAX_DROPINS 256
+
+/* In the order of vmm.h's enum vmm_accel. */
+enum config_accel { CONFIG_ACCEL_AUTO, CONFIG_ACCEL_KVM, CONFIG_ACCEL_TCG };
+enum config_net { CONFIG_NET_USER, CONFIG_NET_NONE };
+enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
+
+/* Strings are never NULL after a successful config_load(); sizes are bytes, durations ms. */
+struct config {
+	/* [paths] */
+	char *image; /* directory of the guest image */
+	char *state; /* run directories */
+	char *cache; /* images */
+
+	/* [vmm] */
+	char *driver;  /* name for vmm_driver_find() */
+	char *machine; /* machine type, empty: the driver's default */
+	enum config_accel accel;
+	char *binary; /* program, empty: the driver finds it */
+
+	/* [vm] */
+	unsigned int vcpus;	 /* when the user says nothing */
+	uint64_t memory;	 /* guest memory when the user sets no limit */
+	uint64_t guest_overhead; /* added to the user's limit: guest kernel and agent */
+	uint64_t scratch_size;	 /* writable layer */
+
+	/* [start] */
+	uint64_t boot_timeout;	/* VMM started -> agent has dialled */
+	uint64_t agent_timeout; /* one call of the agent */
+
+	/* [net] */
+	enum config_net net;
+	char *subnet;	  /* IPv4 network of user mode, "10.0.2.0/24" */
+	char *subnet6;	  /* IPv6 network of user mode, a /64 */
+	unsigned int mtu; /* of user mode */
+
+	/* [log] */
+	unsigned int log_level; /* enum log_level */
+
+	/* [image] */
+	enum config_pull pull;
+};
+
+#define CONFIG_INIT ((struct config){ .image = NULL })
+
+/**
+ * config_load() - Read the configuration
+ * @c:		Gets the values; overwritten, so it should be empty
+ * @e:		Names file, line, value and what is allowed
+ *
+ * Return: 0 or a negative errno (-EINVAL: a bad file, -EPERM: a file that others can write); @c is
+ * empty again then
+ */
+int config_load(struct config *c, struct err *e);
+
+/**
+ * config_load_file() - Read a main file and the drop-ins in "@path.d"
+ * @c:		Gets the values; overwritten
+ * @path:	Main file, may be missing
+ * @e:		As for config_load()
+ *
+ * Return: As config_load()
+ */
+int config_load_file(struct config *c, const char *path, struct err *e);
+
+/**
+ * config_parse() - Take over the settings of one text
+ * @c:		Initialised by config_defaults(); changed up to the first error
+ * @name:	What messages call the text: a file name
+ * @text:	Its bytes, need not end in a NUL
+ * @len:	How many
+ * @e:		As for config_load()
+ *
+ * Return: 0 or a negative errno
+ */
+int config_parse(struct config *c, const char *name, const char *text, size_t len, struct err *e);
+
+/** config_defaults() - Set every key to its default. Return: 0 or -ENOMEM; @c is empty then */
+int config_defaults(struct config *c);
+
+/** config_done() - Free what it holds; all zeroes is fine */
+void config_done(struct config *c);
+
+/**
+ * config_dump() - Print the values that are in force, as a file that can be read again
+ * @c:		Configuration
+ * @out:	Text is appended
+ *
+ * Return: 0 or a negative errno of @out
+ */
+int config_dump(const struct config *c, struct buf *out);
+
+/**
+ * config_reference() - Print every key with its help and default, all commented out
+ * @out:	Text is appended: the packaged podvm.conf
+ *
+ * Return: 0 or a negative errno of @out
+ */
+int config_reference(struct buf *out);
+
+#endif
