@@ -14,15 +14,25 @@
  * A connection is either a client's or a server's side of a socket; both work on any connected
  * stream descriptor (unix socket, vsock, a virtio-serial port). Nothing blocks: frames are
  * collected as they arrive in whatever pieces, answers are queued and written as the peer takes
- * them. A peer that doesn't read stops being read once a limit of queued answers is reached, so it
- * can't make us grow.
+ * them. A peer that doesn't read stops being read once 8 MiB of answers are queued, until half of
+ * them are gone, so it can't make us grow. A client with 8 MiB of requests that the peer doesn't
+ * take makes no further calls. A connection that is at rest holds no buffers.
  *
  * The server finds the method in protobuf-c's service descriptors, unpacks the request and calls
- * the handler, which answers now or later: any number of calls is under way at a time. The client
+ * the handler, which answers now or later: up to 1024 calls of a connection are under way at a
+ * time, with up to 64 MiB of unpacked requests (16 MiB each). What is above a limit is answered
+ * RESOURCE_EXHAUSTED, what is malformed INVALID_ARGUMENT, and the connection goes on. The client
  * matches answers to its calls by stream id. Every pending call ends exactly once: with its answer,
  * with its deadline (-ETIMEDOUT), or with the connection (-ECONNRESET), all of them at once.
  *
+ * Every object may be freed from any callback. Callbacks run from the loop, never inside the
+ * function that starts something; only freeing calls those that the freeing ends.
+ *
  * Errors on the wire are gRPC codes; ttrpc_code_to_errno() and ttrpc_code_from_errno() translate.
+ * Their texts are made valid UTF-8 without control characters on the way out and on the way in.
+ *
+ * A descriptor that isn't a socket is written with write(2): the process has to ignore SIGPIPE if
+ * it may be a pipe or a tty.
  */
 
 #include <protobuf-c/protobuf-c.h>
@@ -120,7 +130,8 @@ int ttrpc_server_add(struct ttrpc_server *s, int fd, void (*closed)(void *data),
 /**
  * ttrpc_server_free() - Close everything; NULL is fine
  *
- * Calls that are not answered yet stay valid, their answers go nowhere.
+ * Calls that are not answered yet stay valid, their answers go nowhere; their cancel callbacks are
+ * called. The connections' closed callbacks aren't: they tell what the owner doesn't know.
  */
 void ttrpc_server_free(struct ttrpc_server *s);
 
@@ -143,7 +154,8 @@ const ProtobufCMethodDescriptor *ttrpc_call_method(const struct ttrpc_call *call
 /**
  * ttrpc_call_on_cancel() - Be told when a call's connection has gone
  * @call:	Call that has not been answered
- * @cb:		Called at most once, while @call still is to be answered; NULL: don't
+ * @cb:		Called at most once, while @call still is to be answered (its answer goes nowhere);
+ *		NULL: don't
  * @data:	For @cb
  */
 void ttrpc_call_on_cancel(struct ttrpc_call *call, void (*cb)(void *data), void *data);
@@ -158,7 +170,8 @@ struct ttrpc_pending;
  * @data:	User data
  * @resp:	The answer, freed after the callback; NULL on error
  * @e:		NULL, or what went wrong: code -ETIMEDOUT, -ECONNRESET, -EPROTO (a malformed
- *		answer), or the errno of the peer's status with its message
+ *		answer), -EMSGSIZE (it's too long), or the errno of the peer's status with its
+ *		message
  */
 typedef void (*ttrpc_done)(void *data, const ProtobufCMessage *resp, const struct err *e);
 
@@ -191,17 +204,24 @@ void ttrpc_client_free(struct ttrpc_client *c);
  * @data:	For @done
  * @ret:	The pending call, or NULL when nobody will cancel it
  *
- * Return: 0 or a negative errno (-ENOTCONN, -EMSGSIZE, -ENOENT: no such method, -ENOMEM)
+ * Return: 0 or a negative errno (-ENOTCONN, -EMSGSIZE, -ENOBUFS: the peer doesn't take what was
+ * sent before, -ENOENT: no such method, -ENOMEM)
  */
 int ttrpc_call(struct ttrpc_client *c, const ProtobufCServiceDescriptor *service,
 	       const char *method, const ProtobufCMessage *req, uint64_t timeout_ms,
 	       ttrpc_done done, void *data, struct ttrpc_pending **ret);
 
-/** ttrpc_cancel() - Forget a pending call: @done will not be called, a late answer is dropped */
+/**
+ * ttrpc_cancel() - Forget a pending call: @done will not be called, a late answer is dropped
+ * @p:		Call whose @done hasn't returned yet (while that runs, nothing happens), or NULL
+ */
 void ttrpc_cancel(struct ttrpc_pending *p);
 
 /**
  * ttrpc_call_sync() - Call and pump the loop until the answer is there (command line, tests)
+ *
+ * Not for callbacks: a loop can't be run inside itself. The client must not be freed meanwhile.
+ *
  * @ret:	The unpacked answer, freed by the caller with protobuf_c_message_free_unpacked(ret,
  *		NULL); may be NULL
  *
