@@ -42,11 +42,11 @@
 
 /* Where an image comes from. */
 enum oci_transport {
-	OCI_LAYOUT,         /* oci:DIR[:TAG] */
-	OCI_ARCHIVE,        /* oci-archive:FILE[:TAG] */
+	OCI_LAYOUT,	    /* oci:DIR[:TAG] */
+	OCI_ARCHIVE,	    /* oci-archive:FILE[:TAG] */
 	OCI_DOCKER_ARCHIVE, /* docker-archive:FILE[:REF] */
-	OCI_DIR,            /* dir:ROOTFS, an unpacked root file system without a config */
-	OCI_DOCKER,         /* docker://NAME[:TAG|@DIGEST] or a bare name as podman takes it */
+	OCI_DIR,	    /* dir:ROOTFS, an unpacked root file system without a config */
+	OCI_DOCKER,	    /* docker://NAME[:TAG|@DIGEST] or a bare name as podman takes it */
 };
 
 /**
@@ -145,7 +145,7 @@ struct oci_map {
 	struct oci_pair {
 		char *key;
 		char *value;
-	} *v;
+	} * v;
 	size_t n;
 };
 
@@ -248,7 +248,7 @@ void oci_layout_free(struct oci_layout *layout);
  * oci_image_load() - Read and verify index, manifest and config of an image
  * @layout:	Layout
  * @tag:	Its org.opencontainers.image.ref.name, or "@sha256:..." for the digest of a
- *		manifest or index; NULL: the layout's only image
+ *		manifest or index that index.json names; NULL: the layout's only image
  * @ret:	The image, to be released with oci_image_free()
  * @e:		Says what is wrong, or which tags there are
  *
@@ -264,7 +264,7 @@ void oci_image_free(struct oci_image *image);
 /**
  * oci_blob_open() - Start to read a blob
  * @layout:	Layout
- * @desc:	Which; borrowed until oci_blob_free()
+ * @desc:	Which
  * @ret:	The reader, to be released with oci_blob_free()
  * @e:		Says which blob is missing or has a wrong size
  *
