@@ -35,21 +35,22 @@
 #include "base/err.h"
 #include "loop/loop.h"
 
+#define VMM_STATE_DIR	 "/run/podvm"
 #define VMM_CONSOLE_SIZE ((size_t)64 << 10)
-#define VMM_MAX_DISKS    64
-#define VMM_MAX_NICS     8
-#define VMM_MAX_SHARES   4
+#define VMM_MAX_DISKS	 64
+#define VMM_MAX_NICS	 8
+#define VMM_MAX_SHARES	 4
 
 /* What a driver, or a machine of it, can do. */
 enum vmm_caps {
-	VMM_CAP_KVM = 1 << 0,            /* can use KVM */
-	VMM_CAP_EMULATION = 1 << 1,      /* works without KVM */
+	VMM_CAP_KVM = 1 << 0,	    /* can use KVM */
+	VMM_CAP_EMULATION = 1 << 1, /* works without KVM */
 	VMM_CAP_DISK_HOTPLUG = 1 << 2,
 	VMM_CAP_DISK_UNPLUG = 1 << 3,
-	VMM_CAP_SHARE = 1 << 4,          /* virtiofs through vhost-user */
+	VMM_CAP_SHARE = 1 << 4, /* virtiofs through vhost-user */
 	VMM_CAP_PAUSE = 1 << 5,
 	VMM_CAP_BALLOON = 1 << 6,
-	VMM_CAP_VSOCK = 1 << 7,          /* the agent's channel may be vhost-vsock */
+	VMM_CAP_VSOCK = 1 << 7, /* the agent's channel may be vhost-vsock */
 };
 
 enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_KVM, VMM_ACCEL_TCG };
@@ -103,6 +104,7 @@ struct vmm_share {
  * @memory:	Bytes
  * @nics, @shares: What they say
  * @debug:	Kernel messages of all levels on the console
+ * @state_dir:	Where vmm_accel_auto() remembers its answer, NULL: VMM_STATE_DIR
  */
 struct vmm_config {
 	const char *binary;
@@ -118,6 +120,7 @@ struct vmm_config {
 	struct vmm_share shares[VMM_MAX_SHARES];
 	size_t n_shares;
 	bool debug;
+	const char *state_dir;
 };
 
 /**
@@ -244,6 +247,21 @@ struct vmm_probe_result {
 };
 
 /**
+ * vmm_accel_auto() - Whether to use KVM or emulation
+ * @driver:	Driver
+ * @config:	Machine; its binary, machine type, kernel, root image and state directory matter
+ * @why:	Why it isn't KVM, when it isn't; or NULL
+ *
+ * Without a usable /dev/kvm the answer is there at once. Else it is remembered in the state
+ * directory for this boot of the host; when it isn't known yet, a guest is run on KVM, which
+ * blocks for up to 8 seconds. vmm_start() calls this for VMM_ACCEL_AUTO.
+ *
+ * Return: VMM_ACCEL_KVM or VMM_ACCEL_TCG
+ */
+enum vmm_accel vmm_accel_auto(const struct vmm_driver *driver, const struct vmm_config *config,
+			      struct err *why);
+
+/**
  * vmm_probe() - Find out by running a guest what a driver can do here
  * @driver:	Driver
  * @kernel:	Kernel to run (the guest image's)
@@ -252,12 +270,11 @@ struct vmm_probe_result {
  * @kvm_timeout_ms: Deadline for the guest on KVM
  * @ret:	Result
  *
- * Blocks, with its own loop. Starts guests and kills them.
+ * Blocks, with its own loop. Starts guests and kills them. Renews what vmm_accel_auto() remembers.
  *
  * Return: 0, also when nothing is usable, or a negative errno
  */
 int vmm_probe(const struct vmm_driver *driver, const char *kernel, const char *rootfs,
-	      const char *cmdline, int kvm_timeout_ms, struct vmm_probe_result *ret,
-	      struct err *e);
+	      const char *cmdline, int kvm_timeout_ms, struct vmm_probe_result *ret, struct err *e);
 
 #endif

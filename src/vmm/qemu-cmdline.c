@@ -1,0 +1,256 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * QEMU's command line. Every device is here; see qemu.c for which there are and why.
+ *
+ * What the settings are for:
+ *
+ *  - microvm with acpi=off,pcie=off: virtio-mmio devices are named on the kernel command line (by
+ *    QEMU), CPUs in an MP table. Nothing is probed, there are no tables to interpret.
+ *  - Under emulation microvm gets PIT, PIC and RTC: the kernel has no paravirtual clock and would
+ *    hang calibrating its TSC without a PIT. Under KVM there are kvm-clock, the in-kernel local
+ *    APIC with its TSC deadline timer and no use for any of them: three devices less.
+ *  - Guest memory is memory-backend-ram: anonymous pages that the host allocates when they are
+ *    written. Only a machine with virtiofs shares gets a shared memfd, which the daemon maps. A
+ *    private mapping of a memfd would cost each page twice (the file's page, then the copy).
+ *  - force-legacy=false, disable-legacy=on: virtio 1 only.
+ *  - tb-size bounds the emulator's translation cache, which else may grow to 1 GiB a pod.
+ *  - dump-guest-core=off: a core dump of QEMU doesn't hold the guest's memory.
+ */
+#include <ctype.h>
+#include <stdarg.h>
+#include <stdio.h>
+
+#include "vmm/qemu.h"
+
+#define MICROVM_SLOTS	8
+#define TB_SIZE_MIB	256
+#define CMDLINE_MAX	2047
+#define CMDLINE_MMIO	48 /* what QEMU appends for each virtio-mmio device, at most */
+#define EMULATION_FLAGS "mitigations=off nolapic_timer tsc=reliable no_timer_check noreplace-smp"
+
+/* A command line under construction; the first failure sticks. */
+struct cmdline {
+	const struct qemu_machine *m;
+	struct strv *argv;
+	struct spawn *s;
+	int r;
+};
+
+static void add(struct cmdline *c, const char *arg)
+{
+	if (c->r >= 0)
+		c->r = strv_add(c->argv, arg);
+}
+
+__attribute__((format(printf, 3, 4))) static void opt(struct cmdline *c, const char *name,
+						      const char *fmt, ...)
+{
+	char value[512];
+	va_list ap;
+	int n;
+
+	va_start(ap, fmt);
+	n = vsnprintf(value, sizeof(value), fmt, ap);
+	va_end(ap);
+	if (n >= (int)sizeof(value))
+		c->r = -E2BIG;
+	add(c, name);
+	add(c, value);
+}
+
+/* The number that a descriptor of ours has in QEMU. */
+static int give(struct cmdline *c, int fd)
+{
+	int target = spawn_fd(c->s, fd);
+
+	if (target < 0)
+		c->r = target;
+	return target;
+}
+
+static const char *bus(const struct cmdline *c)
+{
+	return c->m->pci ? "pci" : "device";
+}
+
+int qemu_is_pci(const char *machine, bool *ret, struct err *e)
+{
+	if (machine && !str_eq(machine, "microvm") && !str_eq(machine, "q35")) {
+		err_set(e, -EINVAL, "QEMU machine '%s' is not supported", machine);
+		err_hint(e, "use microvm or q35");
+		return -EINVAL;
+	}
+	*ret = machine && str_eq(machine, "q35");
+	return 0;
+}
+
+char *qemu_kernel_cmdline(const struct qemu_machine *m)
+{
+	const struct vmm_config *config = m->config;
+	char emulation[160] = "";
+
+	if (m->accel == VMM_ACCEL_TCG)
+		snprintf(emulation, sizeof(emulation), " " EMULATION_FLAGS " tsc_early_khz=%u",
+			 m->tsc_khz);
+	/* panic=-1, reboot=t: whatever ends the guest resets the machine, and QEMU exits. */
+	return str_printf("%s%sconsole=ttyS0 panic=-1 reboot=t scsi_mod.scan=manual%s%s%s",
+			  config->cmdline ? config->cmdline : "", config->cmdline ? " " : "",
+			  m->pci ? "" : " acpi=off pci=off", emulation,
+			  config->debug ? " ignore_loglevel" : " quiet");
+}
+
+/* Names that become part of an option, where a comma would begin the next one. */
+static bool is_plain(const char *s)
+{
+	if (!*s)
+		return false;
+	for (; *s; s++)
+		if (!isalnum((unsigned char)*s) && !strchr("._:-", *s))
+			return false;
+	return true;
+}
+
+static int check(const struct qemu_machine *m, const char *kernel_cmdline, struct err *e)
+{
+	const struct vmm_config *config = m->config;
+	size_t devices = 5 + config->n_nics + config->n_shares;
+
+	if (!m->pci && devices > MICROVM_SLOTS) {
+		err_set(e, -ENOSPC,
+			"QEMU's microvm has room for %d network devices and shares, not for %zu",
+			MICROVM_SLOTS - 5, devices - 5);
+		err_hint(e, "use machine q35, which has no such limit");
+		return -ENOSPC;
+	}
+	for (size_t i = 0; i < config->n_nics; i++)
+		if (!is_plain(config->nics[i].mac))
+			return err_set(e, -EINVAL, "network device %zu has no valid address", i);
+	for (size_t i = 0; i < config->n_shares; i++)
+		if (!is_plain(config->shares[i].tag))
+			return err_set(e, -EINVAL, "share %zu has no valid tag", i);
+	if (strlen(kernel_cmdline) + MICROVM_SLOTS * CMDLINE_MMIO > CMDLINE_MAX)
+		return err_set(e, -E2BIG, "the kernel command line is too long");
+	return 0;
+}
+
+static void add_machine(struct cmdline *c)
+{
+	const struct qemu_machine *m = c->m;
+	bool kvm = m->accel == VMM_ACCEL_KVM;
+
+	if (m->pci)
+		opt(c, "-machine",
+		    "q35,sata=off,smbus=off,i8042=off,vmport=off,hpet=off,usb=off,"
+		    "dump-guest-core=off,memory-backend=ram");
+	else
+		opt(c, "-machine",
+		    "microvm,acpi=off,pcie=off,pit=%1$s,pic=%1$s,rtc=%1$s,isa-serial=on,"
+		    "x-option-roms=off,dump-guest-core=off,memory-backend=ram",
+		    kvm ? "off" : "on");
+	if (kvm)
+		opt(c, "-accel", "kvm");
+	else
+		opt(c, "-accel", "tcg,tb-size=%d", TB_SIZE_MIB);
+	opt(c, "-cpu", kvm ? "host" : "max");
+	opt(c, "-smp", "%u", m->config->vcpus);
+	opt(c, "-m", "size=%lluB", (unsigned long long)m->config->memory);
+	opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,share=%s",
+	    m->config->n_shares ? "memfd" : "ram", (unsigned long long)m->config->memory,
+	    m->config->n_shares ? "on" : "off");
+	opt(c, "-global", "virtio-mmio.force-legacy=false");
+	if (m->pci)
+		opt(c, "-global", "virtio-pci.disable-legacy=on");
+}
+
+static void add_process(struct cmdline *c)
+{
+	add(c, "-no-user-config");
+	add(c, "-nodefaults");
+	add(c, "-no-reboot");
+	opt(c, "-display", "none");
+	opt(c, "-sandbox",
+	    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
+	    "resourcecontrol=deny");
+	opt(c, "-chardev", "socket,id=qmp,fd=%d,server=off", give(c, c->m->qmp_fd));
+	opt(c, "-mon", "chardev=qmp,mode=control");
+}
+
+static void add_channels(struct cmdline *c)
+{
+	opt(c, "-chardev", "socket,id=console,fd=%d,server=off", give(c, c->m->console_fd));
+	opt(c, "-serial", "chardev:console");
+	opt(c, "-chardev", "socket,id=agent,fd=%d,server=off", give(c, c->m->agent_fd));
+	opt(c, "-device", "virtio-serial-%s,id=serial0,max_ports=2", bus(c));
+	opt(c, "-device", "virtserialport,bus=serial0.0,chardev=agent,id=agent,name=podvm.agent");
+}
+
+static void add_disks(struct cmdline *c)
+{
+	opt(c, "-add-fd", "fd=%d,set=1,opaque=root", give(c, c->m->config->rootfs_fd));
+	opt(c, "-blockdev",
+	    "driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,aio=threads");
+	opt(c, "-device", "virtio-blk-%s,drive=root,serial=root", bus(c));
+	opt(c, "-device", "virtio-scsi-%s,id=scsi0", bus(c));
+}
+
+static void add_memory_and_entropy(struct cmdline *c)
+{
+	opt(c, "-object", "rng-builtin,id=rng0");
+	opt(c, "-device", "virtio-rng-%s,rng=rng0", bus(c));
+	opt(c, "-device", "virtio-balloon-%s,free-page-reporting=on", bus(c));
+}
+
+static void add_nic(struct cmdline *c, size_t i)
+{
+	const struct vmm_nic *nic = &c->m->config->nics[i];
+	int fd = give(c, nic->fd);
+
+	if (nic->tap)
+		opt(c, "-netdev", "tap,id=net%zu,fd=%d", i, fd);
+	else
+		opt(c, "-netdev", "stream,id=net%zu,server=off,addr.type=fd,addr.str=%d", i, fd);
+	opt(c, "-device", "virtio-net-%s,netdev=net%zu,mac=%s%s", bus(c), i, nic->mac,
+	    c->m->pci ? ",romfile=" : "");
+}
+
+static void add_share(struct cmdline *c, size_t i)
+{
+	const struct vmm_share *share = &c->m->config->shares[i];
+
+	opt(c, "-chardev", "socket,id=share%zu,fd=%d,server=off", i, give(c, share->fd));
+	opt(c, "-device", "vhost-user-fs-%s,chardev=share%zu,tag=%s", bus(c), i, share->tag);
+}
+
+static void add_all(struct cmdline *c, const char *kernel_cmdline)
+{
+	add(c, c->m->binary);
+	add_machine(c);
+	add_process(c);
+	opt(c, "-kernel", "%s", c->m->config->kernel);
+	add(c, "-append");
+	add(c, kernel_cmdline);
+	add_channels(c);
+	add_disks(c);
+	add_memory_and_entropy(c);
+	for (size_t i = 0; i < c->m->config->n_nics; i++)
+		add_nic(c, i);
+	for (size_t i = 0; i < c->m->config->n_shares; i++)
+		add_share(c, i);
+}
+
+int qemu_cmdline(const struct qemu_machine *m, struct strv *argv, struct spawn *s, struct err *e)
+{
+	_cleanup_(freep) char *kernel_cmdline = qemu_kernel_cmdline(m);
+	struct cmdline c = { .m = m, .argv = argv, .s = s };
+	int r;
+
+	if (!kernel_cmdline)
+		return err_oom(e);
+	r = check(m, kernel_cmdline, e);
+	if (r < 0)
+		return r;
+	add_all(&c, kernel_cmdline);
+	if (c.r < 0)
+		return err_errno(e, c.r, "cannot make QEMU's command line");
+	return 0;
+}

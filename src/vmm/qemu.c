@@ -1,0 +1,335 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The QEMU driver: finding the program, starting it, what it tells, its end.
+ *
+ * Devices of a machine, all of them:
+ *
+ *	ttyS0 (isa-serial)	the kernel's console, one way, from the first line on; into our ring
+ *	virtio-serial		one port, "podvm.agent": the agent's channel
+ *	virtio-blk		the root image, read-only
+ *	virtio-scsi		a controller without disks: those of containers come later, by QMP
+ *				(microvm has 8 device slots and can't plug into them; LUNs it can)
+ *	virtio-rng		entropy for a guest that has seen nothing yet
+ *	virtio-balloon		only for free page reporting: memory the guest frees goes back
+ *	virtio-net		one for each network, at most 8
+ *	vhost-user-fs		one for each directory shared with virtiofs, at most 4
+ *
+ * There is no display, no USB, no disk or network controller of real hardware, no monitor but
+ * ours, no configuration file, and QEMU's seccomp filter is on. Debian's qemu-system-x86_64-microvm
+ * is used where it will do: it's built without most of the code that isn't needed here, has KVM
+ * only, and neither PCI devices nor virtiofs.
+ */
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "vmm/qemu.h"
+
+/* From the start of the process to its answer on the control connection. */
+#define START_TIMEOUT_MS 30000
+
+/* A QEMU that has closed its control connection should be gone at once. */
+#define EXIT_GRACE_MS 2000
+
+static const char *const small_binary = "qemu-system-x86_64-microvm";
+static const char *const full_binary = "qemu-system-x86_64";
+
+int qemu_find(const struct vmm_config *config, enum vmm_accel accel, char **ret, struct err *e)
+{
+	const char *name = config->binary ? config->binary : full_binary;
+	bool pci;
+	int r;
+
+	r = qemu_is_pci(config->machine, &pci, e);
+	if (r < 0)
+		return r;
+	if (!config->binary && accel == VMM_ACCEL_KVM && !pci && config->n_shares == 0 &&
+	    find_program(small_binary, ret) == 0)
+		return 0;
+	r = find_program(name, ret);
+	if (r == -ENOENT) {
+		err_set(e, r, "%s is not installed", name);
+		err_hint(e, "install it: apt install qemu-system-x86");
+	} else if (r < 0) {
+		err_errno(e, r, "cannot use %s", name);
+	}
+	return r;
+}
+
+/* ---- what QEMU tells ---- */
+
+static void start_answered(struct qemu *q, const struct err *e)
+{
+	vmm_done done = q->done;
+
+	q->done = NULL;
+	if (done)
+		done(q->done_data, e);
+}
+
+/* An error that came with the end of QEMU is told when it's known what it died of. */
+static void on_status(void *data, struct json_object *ret, const struct err *e)
+{
+	struct qemu *q = data;
+
+	if (!e || e->code != -ECONNRESET)
+		start_answered(q, e);
+}
+
+static const char *member(struct json_object *obj, const char *key)
+{
+	struct json_object *value = NULL;
+
+	if (!json_object_object_get_ex(obj, key, &value))
+		return NULL;
+	return json_object_get_string(value);
+}
+
+/* The CPUs stopped and we didn't ask: KVM could not go on. QEMU would wait for a debugger. */
+static void on_stop(struct qemu *q)
+{
+	if (q->stopped || q->shutdown[0])
+		return;
+	q->halted = true;
+	(void)vmm_proc_kill_in(q->vmm->proc, 0);
+}
+
+static void on_event(void *data, const char *name, struct json_object *event)
+{
+	struct qemu *q = data;
+	const char *text;
+
+	if (str_eq(name, "VSERPORT_CHANGE")) {
+		text = member(event, "open");
+		if (text && str_eq(text, "true") && q->vmm->guest_up)
+			q->vmm->guest_up(q->vmm->guest_up_data);
+	} else if (str_eq(name, "DEVICE_DELETED")) {
+		text = member(event, "device");
+		if (text)
+			qemu_disk_deleted(q, text);
+	} else if (str_eq(name, "SHUTDOWN")) {
+		text = member(event, "reason");
+		printable(q->shutdown, sizeof(q->shutdown), text ? text : "?",
+			  text ? strlen(text) : 1);
+	} else if (str_eq(name, "STOP")) {
+		on_stop(q);
+	}
+}
+
+static void on_closed(void *data, const struct err *e)
+{
+	struct qemu *q = data;
+
+	(void)vmm_proc_kill_in(q->vmm->proc, e->code == -EPROTO ? 0 : EXIT_GRACE_MS);
+}
+
+static void on_exited(void *data, const struct vmm_exit *exit)
+{
+	struct vmm *vmm = data;
+	struct qemu *q = vmm->state;
+	struct vmm_exit copy = *exit;
+
+	vmm_enter(vmm);
+	qmp_drain(q->qmp);
+	if (!vmm->freed && q->halted)
+		snprintf(copy.message, sizeof(copy.message),
+			 "the CPU could not go on (KVM internal error)");
+	else if (!vmm->freed && q->shutdown[0] && !copy.message[0])
+		snprintf(copy.message, sizeof(copy.message), "the guest ended itself (%s)",
+			 q->shutdown);
+	if (!vmm->freed)
+		vmm_exited(vmm, &copy);
+	vmm_leave(vmm);
+}
+
+/* ---- start ---- */
+
+/* Our ends go to the machine, QEMU's ends are closed here after the start. */
+struct ends {
+	int console;
+	int agent;
+	int qmp;
+};
+
+static void close_ends(struct ends *ends)
+{
+	close_fdp(&ends->console);
+	close_fdp(&ends->agent);
+	close_fdp(&ends->qmp);
+}
+
+static int make_channels(struct vmm *vmm, struct ends *theirs, int *ret_qmp)
+{
+	int console;
+	int r;
+
+	r = vmm_socketpair(&console, &theirs->console);
+	if (r == 0)
+		r = vmm_console_open(vmm, console);
+	if (r == 0)
+		r = vmm_socketpair(&vmm->agent_fd, &theirs->agent);
+	if (r == 0)
+		r = vmm_socketpair(ret_qmp, &theirs->qmp);
+	return r;
+}
+
+static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const struct ends *ends,
+		      struct err *e)
+{
+	_cleanup_(freep) char *binary = NULL;
+	_cleanup_(strv_done) struct strv argv = { 0 };
+	struct spawn s = SPAWN_INIT;
+	struct qemu_machine m = {
+		.config = config,
+		.accel = vmm->accel,
+		.console_fd = ends->console,
+		.agent_fd = ends->agent,
+		.qmp_fd = ends->qmp,
+	};
+	int r;
+
+	r = qemu_find(config, vmm->accel, &binary, e);
+	if (r < 0)
+		return r;
+	r = qemu_is_pci(config->machine, &m.pci, e);
+	if (r < 0)
+		return r;
+	m.binary = binary;
+	if (vmm->accel == VMM_ACCEL_TCG)
+		m.tsc_khz = tsc_khz();
+	r = qemu_cmdline(&m, &argv, &s, e);
+	if (r < 0)
+		return r;
+	s.path = binary;
+	s.argv = argv.v;
+	return vmm_proc_start(vmm->loop, &s, on_exited, vmm, &vmm->proc, e);
+}
+
+static int open_qmp(struct qemu *q, int fd)
+{
+	static const struct qmp_handlers handlers = { .event = on_event, .closed = on_closed };
+	int r = qmp_new(q->vmm->loop, fd, &handlers, q, &q->qmp);
+
+	if (r < 0)
+		return r;
+	return qmp_call(q->qmp, "query-status", NULL, -1, START_TIMEOUT_MS, on_status, q);
+}
+
+static int start(struct vmm *vmm, struct qemu *q, const struct vmm_config *config, struct err *e)
+{
+	_cleanup_(close_ends) struct ends theirs = { -EBADF, -EBADF, -EBADF };
+	_cleanup_(close_fdp) int qmp_fd = -EBADF;
+	int r;
+
+	r = make_channels(vmm, &theirs, &qmp_fd);
+	if (r < 0)
+		return err_errno(e, r, "cannot make QEMU's channels");
+	r = spawn_qemu(vmm, config, &theirs, e);
+	if (r < 0)
+		return r;
+	r = open_qmp(q, TAKE_FD(qmp_fd));
+	if (r < 0)
+		return err_errno(e, r, "cannot talk to QEMU");
+	return 0;
+}
+
+static void qemu_free(struct vmm *vmm)
+{
+	struct qemu *q = vmm->state;
+
+	if (!q)
+		return;
+	qmp_free(q->qmp);
+	free(q);
+	vmm->state = NULL;
+}
+
+static int qemu_start(struct vmm *vmm, const struct vmm_config *config, vmm_done done, void *data,
+		      struct err *e)
+{
+	struct qemu *q = calloc(1, sizeof(*q));
+
+	if (!q)
+		return err_oom(e);
+	q->vmm = vmm;
+	q->done = done;
+	q->done_data = data;
+	list_init(&q->ops);
+	vmm->state = q;
+	return start(vmm, q, config, e);
+}
+
+/* ---- the rest ---- */
+
+struct simple_op {
+	vmm_done done;
+	void *data;
+};
+
+static void on_simple(void *user, struct json_object *ret, const struct err *e)
+{
+	struct simple_op op = *(struct simple_op *)user;
+
+	free(user);
+	op.done(op.data, e);
+}
+
+/* A command whose success is all there is to its answer. */
+static int simple(struct qemu *q, const char *command, vmm_done done, void *data, struct err *e)
+{
+	struct simple_op *op = malloc(sizeof(*op));
+	int r;
+
+	if (!op)
+		return err_oom(e);
+	*op = (struct simple_op){ done, data };
+	r = qmp_call(q->qmp, command, NULL, -1, QEMU_COMMAND_TIMEOUT_MS, on_simple, op);
+	if (r < 0) {
+		free(op);
+		return err_errno(e, r, "%s", command);
+	}
+	return 0;
+}
+
+static int qemu_pause(struct vmm *vmm, vmm_done done, void *data, struct err *e)
+{
+	struct qemu *q = vmm->state;
+
+	q->stopped = true;
+	return simple(q, "stop", done, data, e);
+}
+
+static int qemu_resume(struct vmm *vmm, vmm_done done, void *data, struct err *e)
+{
+	struct qemu *q = vmm->state;
+	int r = simple(q, "cont", done, data, e);
+
+	if (r == 0)
+		q->stopped = false;
+	return r;
+}
+
+static void qemu_failed(struct vmm *vmm, const char *why)
+{
+	struct qemu *q = vmm->state;
+	struct err e = { 0 };
+
+	err_set(&e, -ECONNRESET, "QEMU ended%s%s", why[0] ? ": " : "", why);
+	qmp_free(TAKE_PTR(q->qmp));
+	qemu_disks_failed(q, &e);
+	start_answered(q, &e);
+}
+
+const struct vmm_driver vmm_qemu_driver = {
+	.name = "qemu",
+	.caps = VMM_CAP_KVM | VMM_CAP_EMULATION | VMM_CAP_DISK_HOTPLUG | VMM_CAP_DISK_UNPLUG |
+		VMM_CAP_SHARE | VMM_CAP_PAUSE | VMM_CAP_BALLOON,
+	.find = qemu_find,
+	.start = qemu_start,
+	.attach_disk = qemu_attach_disk,
+	.detach_disk = qemu_detach_disk,
+	.pause = qemu_pause,
+	.resume = qemu_resume,
+	.failed = qemu_failed,
+	.free = qemu_free,
+};

@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_VMM_QEMU_H
+#define PODVM_VMM_QEMU_H
+
+/* What the files of the QEMU driver share. */
+
+#include "base/list.h"
+#include "base/str.h"
+#include "vmm/qmp.h"
+#include "vmm/vmm-internal.h"
+
+/* How long QEMU may take for a command; it does them at once unless the host is very busy. */
+#define QEMU_COMMAND_TIMEOUT_MS 15000
+
+/* How long the guest may take to let go of a disk. */
+#define QEMU_UNPLUG_TIMEOUT_MS 15000
+
+/**
+ * struct qemu_machine - What a command line is made from
+ * @binary:	Program
+ * @config:	Configuration
+ * @accel:	KVM or TCG
+ * @pci:	Devices sit on PCI (q35), not in virtio-mmio slots (microvm)
+ * @console_fd, @agent_fd, @qmp_fd: QEMU's ends of the socket pairs
+ * @tsc_khz:	Rate of the host's time stamp counter, for emulated guests
+ */
+struct qemu_machine {
+	const char *binary;
+	const struct vmm_config *config;
+	enum vmm_accel accel;
+	bool pci;
+	int console_fd;
+	int agent_fd;
+	int qmp_fd;
+	unsigned int tsc_khz;
+};
+
+/** qemu_is_pci() - Whether the machine type has PCI. Return: 0 (in *@ret) or -EINVAL */
+int qemu_is_pci(const char *machine, bool *ret, struct err *e);
+
+/** qemu_find() - As vmm_driver.find */
+int qemu_find(const struct vmm_config *config, enum vmm_accel accel, char **ret, struct err *e);
+
+/**
+ * qemu_cmdline() - Arguments and descriptors of QEMU
+ * @m:		Machine
+ * @argv:	Gets the arguments, the program's name first
+ * @s:		Gets the descriptors, borrowed
+ *
+ * Return: 0, -ENOSPC (too many devices), -EINVAL (a name or address that isn't one), -E2BIG
+ * (kernel command line), -ENOMEM
+ */
+int qemu_cmdline(const struct qemu_machine *m, struct strv *argv, struct spawn *s, struct err *e);
+
+/**
+ * qemu_kernel_cmdline() - The kernel command line with what this machine needs appended
+ *
+ * Return: A new string or NULL when out of memory
+ */
+char *qemu_kernel_cmdline(const struct qemu_machine *m);
+
+/** tsc_khz() - Rate of the host's time stamp counter, measured for a few milliseconds */
+unsigned int tsc_khz(void);
+
+/**
+ * struct qemu - State of the driver
+ * @vmm:	The machine
+ * @qmp:	Control connection
+ * @done, @done_data: Of vmm_start() until it's answered
+ * @shutdown:	Reason of QEMU's SHUTDOWN event, a short word; empty: none came
+ * @halted:	The guest's CPUs were stopped because of an error
+ * @stopped:	We asked for that the CPUs stop
+ * @ops:	Disks being plugged or unplugged
+ * @luns:	Bit N: LUN N of the controller is in use
+ */
+struct qemu {
+	struct vmm *vmm;
+	struct qmp *qmp;
+	vmm_done done;
+	void *done_data;
+	char shutdown[32];
+	bool halted;
+	bool stopped;
+	struct list ops;
+	uint64_t luns;
+};
+
+_Static_assert(VMM_MAX_DISKS <= 64, "struct qemu keeps the LUNs in one word");
+
+/* Operations on disks (qemu-disk.c), as in struct vmm_driver */
+int qemu_attach_disk(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_disk_addr *ret,
+		     vmm_done done, void *data, struct err *e);
+int qemu_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
+		     struct err *e);
+
+/** qemu_disk_deleted() - QEMU's event DEVICE_DELETED */
+void qemu_disk_deleted(struct qemu *q, const char *device);
+
+/** qemu_disks_failed() - The machine has ended: fail what is under way */
+void qemu_disks_failed(struct qemu *q, const struct err *e);
+
+#endif

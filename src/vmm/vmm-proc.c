@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The process of a monitor. It gets an empty environment, / as its directory, /dev/null as stdin
+ * and stdout, a pipe as stderr, and of our descriptors only those it needs. What it writes to
+ * stderr is read all the time; the last line is kept to say why it ended.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "vmm/vmm-internal.h"
+
+/* Where a line of stderr is put together; longer ones lose their end. */
+#define STDERR_LINE 256
+
+struct vmm_proc {
+	struct loop *loop;
+	struct loop_child *child;
+	struct loop_timer *timer; /* to its death, or NULL */
+	struct loop_io *io;
+	int stderr_fd;
+	pid_t pid;
+	char line[STDERR_LINE];
+	size_t len;
+	struct vmm_exit exit;
+	void (*exited)(void *data, const struct vmm_exit *exit);
+	void *data;
+};
+
+static void end_of_line(struct vmm_proc *p)
+{
+	if (p->len > 0)
+		printable(p->exit.message, sizeof(p->exit.message), p->line, p->len);
+	p->len = 0;
+}
+
+static void take_bytes(struct vmm_proc *p, const char *bytes, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (bytes[i] == '\n') {
+			end_of_line(p);
+			continue;
+		}
+		if (p->len < sizeof(p->line))
+			p->line[p->len++] = bytes[i];
+	}
+}
+
+/* Returns 1 when there may be more, 0 when there is nothing now, or a negative errno at the end. */
+static int read_stderr(struct vmm_proc *p)
+{
+	char chunk[4096];
+	ssize_t n = read(p->stderr_fd, chunk, sizeof(chunk));
+
+	if (n < 0)
+		return errno == EAGAIN ? 0 : -errno;
+	if (n == 0)
+		return -EPIPE;
+	take_bytes(p, chunk, (size_t)n);
+	return 1;
+}
+
+static void on_stderr(void *data, int events)
+{
+	struct vmm_proc *p = data;
+
+	if (read_stderr(p) < 0)
+		loop_io_free(TAKE_PTR(p->io));
+}
+
+static void on_child(void *data, int code)
+{
+	struct vmm_proc *p = data;
+
+	while (p->io && read_stderr(p) > 0)
+		;
+	end_of_line(p);
+	loop_timer_free(TAKE_PTR(p->timer));
+	p->pid = 0;
+	p->exit.code = code;
+	p->exited(p->data, &p->exit);
+}
+
+static void on_deadline(void *data)
+{
+	struct vmm_proc *p = data;
+
+	(void)loop_child_kill(p->child, SIGKILL);
+}
+
+int vmm_proc_kill_in(struct vmm_proc *p, uint64_t ms)
+{
+	if (!p->pid || p->timer)
+		return 0;
+	return loop_timer_new(p->loop, ms, on_deadline, p, &p->timer);
+}
+
+pid_t vmm_proc_pid(const struct vmm_proc *p)
+{
+	return p ? p->pid : 0;
+}
+
+void vmm_proc_free(struct vmm_proc *p)
+{
+	if (!p)
+		return;
+	loop_child_free(p->child);
+	loop_timer_free(p->timer);
+	loop_io_free(p->io);
+	close_fdp(&p->stderr_fd);
+	free(p);
+}
+
+DEFINE_CLEANUP(vmm_proc_freep, struct vmm_proc *, vmm_proc_free)
+
+static int stderr_pipe(struct vmm_proc *p, int *ret_write)
+{
+	int fds[2];
+
+	if (pipe2(fds, O_CLOEXEC) < 0)
+		return -errno;
+	p->stderr_fd = fds[0];
+	*ret_write = fds[1];
+	return fd_nonblock(p->stderr_fd);
+}
+
+int vmm_proc_start(struct loop *loop, struct spawn *s,
+		   void (*exited)(void *data, const struct vmm_exit *exit), void *data,
+		   struct vmm_proc **ret, struct err *e)
+{
+	_cleanup_(vmm_proc_freep) struct vmm_proc *p = calloc(1, sizeof(*p));
+	_cleanup_(close_fdp) int write_end = -EBADF;
+	char *no_environment[] = { NULL };
+	int pidfd;
+	int r;
+
+	if (!p)
+		return err_oom(e);
+	p->loop = loop;
+	p->stderr_fd = -EBADF;
+	p->exited = exited;
+	p->data = data;
+	r = stderr_pipe(p, &write_end);
+	if (r < 0)
+		return err_errno(e, r, "cannot make a pipe");
+	s->envp = no_environment;
+	s->cwd = "/";
+	s->stderr_fd = write_end;
+	pidfd = spawn_start(s, &p->pid, e);
+	if (pidfd < 0)
+		return pidfd;
+	r = loop_child_new(loop, pidfd, on_child, p, &p->child);
+	if (r < 0) {
+		kill(p->pid, SIGKILL);
+		return err_errno(e, r, "cannot watch %s", s->path);
+	}
+	r = loop_io_new(loop, p->stderr_fd, LOOP_READ, on_stderr, p, &p->io);
+	if (r < 0)
+		return err_errno(e, r, "cannot watch %s", s->path);
+	*ret = TAKE_PTR(p);
+	return 0;
+}
