@@ -29,8 +29,8 @@ static size_t count_values(const char *text, size_t len)
 	return n;
 }
 
-int json_parse(const char *text, size_t len, const char *what, struct json_object **ret,
-	       struct err *e)
+static int parse(const char *text, size_t len, const char *what, enum json_type type,
+		 struct json_object **ret, struct err *e)
 {
 	_cleanup_(json_putp) struct json_object *obj = NULL;
 	_cleanup_(tokener_freep) struct json_tokener *tok = NULL;
@@ -49,10 +49,22 @@ int json_parse(const char *text, size_t len, const char *what, struct json_objec
 	if (error != json_tokener_success)
 		return err_set(e, -EBADMSG, "%s: bad JSON at byte %zu: %s", what,
 			       json_tokener_get_parse_end(tok), json_tokener_error_desc(error));
-	if (!json_object_is_type(obj, json_type_object))
-		return err_set(e, -EBADMSG, "%s: not a JSON object", what);
+	if (!json_object_is_type(obj, type))
+		return err_set(e, -EBADMSG, "%s: not a JSON %s", what, json_type_to_name(type));
 	*ret = TAKE_PTR(obj);
 	return 0;
+}
+
+int json_parse(const char *text, size_t len, const char *what, struct json_object **ret,
+	       struct err *e)
+{
+	return parse(text, len, what, json_type_object, ret, e);
+}
+
+int json_parse_array(const char *text, size_t len, const char *what, struct json_object **ret,
+		     struct err *e)
+{
+	return parse(text, len, what, json_type_array, ret, e);
 }
 
 /* A string without a NUL inside, or NULL. */

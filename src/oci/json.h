@@ -69,6 +69,10 @@ DEFINE_CLEANUP(json_putp, struct json_object *, json_object_put)
 int json_parse(const char *text, size_t len, const char *what, struct json_object **ret,
 	       struct err *e);
 
+/** json_parse_array() - As json_parse(), for a text that has to be an array */
+int json_parse_array(const char *text, size_t len, const char *what, struct json_object **ret,
+		     struct err *e);
+
 /**
  * json_dispatch() - Move the members of an object into a structure
  * @obj:	Object

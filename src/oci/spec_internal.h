@@ -67,7 +67,7 @@ int oci_seccomp_json(struct json_object *linux_obj, const char *profile, uint64_
 /** oci_seccomp_default() - Write the default filter into an object */
 int oci_seccomp_default(struct json_object *seccomp, uint64_t caps);
 
-/** oci_seccomp_arches() - Write the architectures of this machine's kernel */
+/** oci_seccomp_arches() - Write the architecture of the guest's kernel */
 int oci_seccomp_arches(struct json_object *seccomp);
 
 /**
