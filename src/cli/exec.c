@@ -1,0 +1,308 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "cli/cli.h"
+#include "cli/terminal.h"
+#include "oci/spec.h"
+#include "sandbox/agent_client.h"
+#include "sandbox/control.h"
+#include "sandbox/stdio.h"
+#include "storage/image_store.h"
+
+#define SPEC_MAX    ((size_t)4 << 20)
+#define EXEC_ID_LEN 32
+#define DRAIN_MS    2000
+
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
+
+struct exec_options {
+	bool interactive;
+	bool tty;
+	bool detach;
+	bool privileged;
+	struct strv env;
+	const char *workdir;
+	const char *user;
+};
+
+struct exec {
+	struct exec_options options;
+	struct rundir rd;
+	struct rundir_state state;
+	char *process;
+	char id[EXEC_ID_LEN + 1];
+	struct loop *loop;
+	struct ttrpc_client *client;
+	struct stdio *stdio;
+	struct ttrpc_pending *waiting;
+	struct loop_signal *signals[ARRAY_SIZE(signals)];
+	struct loop_timer *drain;
+	bool exited;
+	bool ended;
+	int code;
+	struct err err;
+};
+
+static void exec_done(struct exec *x)
+{
+	terminal_restore();
+	stdio_free(x->stdio);
+	if (x->waiting)
+		ttrpc_cancel(x->waiting);
+	ttrpc_client_free(x->client);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		loop_signal_free(x->signals[i]);
+	loop_timer_free(x->drain);
+	loop_free(x->loop);
+	free(x->process);
+	rundir_state_done(&x->state);
+	rundir_close(&x->rd);
+	strv_done(&x->options.env);
+}
+
+static int parse(int argc, char **argv, struct exec_options *o, int *ret_rest, struct err *e)
+{
+	const struct cli_option table[] = {
+		{ "interactive", 'i', CLI_FLAG, &o->interactive, NULL, "Pass stdin on" },
+		{ "tty", 't', CLI_FLAG, &o->tty, NULL, "Give it a terminal" },
+		{ "detach", 'd', CLI_FLAG, &o->detach, NULL, "Don't wait for its end" },
+		{ "env", 'e', CLI_LIST, &o->env, "NAME=VALUE", "Set an environment variable" },
+		{ "workdir", 'w', CLI_STRING, &o->workdir, "DIR", "Working directory" },
+		{ "user", 'u', CLI_STRING, &o->user, "USER[:GROUP]", "User by name or number" },
+		{ "privileged", 0, CLI_FLAG, &o->privileged, NULL, "All capabilities" },
+	};
+
+	return cli_parse("podvm exec [OPTIONS] CONTAINER COMMAND [ARGUMENT...]", table,
+			 ARRAY_SIZE(table), argc, argv, ret_rest, e);
+}
+
+/* Users by name are looked up in what the image's passwd and group say. */
+static int make_process(struct cli *cli, struct exec *x, char **args, struct err *e)
+{
+	_cleanup_(oci_exec_options_done) struct oci_exec_options o = { 0 };
+	_cleanup_(image_freep) struct image *image = NULL;
+	_cleanup_(freep) char *spec = NULL;
+	struct oci_users none = { 0 };
+	int r;
+
+	r = file_read(x->rd.fd, "config.json", SPEC_MAX, &spec, NULL);
+	if (r < 0)
+		return err_errno(e, r, "cannot read %s/config.json", x->rd.path);
+	for (r = 0; r == 0 && *args; args++)
+		r = strv_add(&o.args, *args);
+	for (size_t i = 0; r == 0 && i < x->options.env.n; i++)
+		r = strv_add(&o.env, x->options.env.v[i]);
+	r = r < 0 ? r : str_set(&o.user, x->options.user);
+	r = r < 0 ? r : str_set(&o.workdir, x->options.workdir);
+	if (r < 0)
+		return err_oom(e);
+	o.tty = x->options.tty;
+	o.privileged = x->options.privileged;
+	if (x->options.user && !str_empty(x->state.digest)) {
+		r = image_store_open(cli->config.cache, x->state.digest, &image, e);
+		if (r < 0)
+			return r;
+	}
+	return oci_exec_build(spec, &o, image ? image_users(image) : &none, &x->process, e);
+}
+
+static void end(struct exec *x)
+{
+	x->ended = true;
+}
+
+static void fail(struct exec *x, const struct err *e)
+{
+	if (!x->err.code)
+		x->err = *e;
+	end(x);
+}
+
+static void on_closed(void *data)
+{
+	struct exec *x = data;
+	struct err e = { 0 };
+
+	if (x->exited)
+		return;
+	err_set(&e, -ECONNRESET, "the sandbox has ended");
+	fail(x, &e);
+}
+
+static void on_drained(void *data)
+{
+	end(data);
+}
+
+static void on_stdio_done(void *data, const struct err *e)
+{
+	struct exec *x = data;
+
+	if (e && e->code != -ECONNRESET)
+		fail(x, e);
+	else if (x->exited)
+		end(x);
+}
+
+static void on_waited(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	const Podvm__Agent__V1__WaitResponse *resp = (const void *)msg;
+	struct exec *x = data;
+
+	x->waiting = NULL;
+	if (e) {
+		if (e->code != -ECONNRESET)
+			fail(x, e);
+		return;
+	}
+	x->exited = true;
+	x->code = (int)resp->exit_status;
+	if (stdio_done(x->stdio) ||
+	    loop_timer_new(x->loop, DRAIN_MS, on_drained, x, &x->drain) < 0)
+		end(x);
+}
+
+static void on_broken(void *data)
+{
+	end(data);
+}
+
+static void resize(struct exec *x)
+{
+	Podvm__Agent__V1__ResizeTerminalRequest req = PODVM__AGENT__V1__RESIZE_TERMINAL_REQUEST__INIT;
+
+	terminal_size(&req.columns, &req.rows);
+	req.container_id = x->state.id;
+	req.exec_id = x->id;
+	if (req.columns && req.rows)
+		(void)agent_call(x->client, "ResizeTerminal", &req.base, AGENT_TIMEOUT_MS,
+				 agent_ignore, NULL, NULL);
+}
+
+static void on_signal(void *data, int signum)
+{
+	Podvm__Agent__V1__SignalRequest req = PODVM__AGENT__V1__SIGNAL_REQUEST__INIT;
+	struct exec *x = data;
+
+	if (signum == SIGWINCH) {
+		if (x->options.tty)
+			resize(x);
+		return;
+	}
+	req.container_id = x->state.id;
+	req.exec_id = x->id;
+	req.signal = (uint32_t)signum;
+	(void)agent_call(x->client, "Signal", &req.base, AGENT_TIMEOUT_MS, agent_ignore, NULL, NULL);
+}
+
+static int start(struct exec *x, struct err *e)
+{
+	Podvm__Agent__V1__ExecRequest req = PODVM__AGENT__V1__EXEC_REQUEST__INIT;
+	int r;
+
+	req.container_id = x->state.id;
+	req.exec_id = x->id;
+	req.process.data = (uint8_t *)x->process;
+	req.process.len = strlen(x->process);
+	req.terminal = x->options.tty;
+	req.stdin = x->options.interactive;
+	if (x->options.tty)
+		terminal_size(&req.columns, &req.rows);
+	r = ttrpc_call_sync(x->loop, x->client, &podvm__agent__v1__agent__descriptor, "Exec",
+			    &req.base, AGENT_TIMEOUT_MS, NULL, e);
+	err_stage(e, "exec");
+	return r;
+}
+
+/* From the start of the process to its end. */
+static int watch(struct exec *x, struct err *e)
+{
+	Podvm__Agent__V1__ProcessRequest req = PODVM__AGENT__V1__PROCESS_REQUEST__INIT;
+	struct stdio_config config = {
+		.loop = x->loop,
+		.client = x->client,
+		.container_id = x->state.id,
+		.exec_id = x->id,
+		.terminal = x->options.tty,
+		.fds = { STDOUT_FILENO, STDERR_FILENO },
+		.stdin_fd = x->options.interactive ? STDIN_FILENO : -1,
+		.broken = on_broken,
+		.done = on_stdio_done,
+		.data = x,
+	};
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(signals); i++)
+		r = loop_signal_new(x->loop, signals[i], on_signal, x, &x->signals[i]);
+	if (r == 0 && x->options.tty && x->options.interactive)
+		terminal_raw();
+	if (r == 0)
+		r = stdio_new(&config, &x->stdio);
+	req.container_id = x->state.id;
+	req.exec_id = x->id;
+	if (r == 0)
+		r = agent_call(x->client, "Wait", &req.base, 0, on_waited, x, &x->waiting);
+	if (r < 0)
+		return err_errno(e, r, "cannot watch the process");
+	loop_run_until(x->loop, &x->ended, -1);
+	if (x->err.code) {
+		*e = x->err;
+		return e->code;
+	}
+	(void)ttrpc_call_sync(x->loop, x->client, &podvm__agent__v1__agent__descriptor,
+			      "RemoveProcess", &req.base, AGENT_TIMEOUT_MS, NULL, NULL);
+	return 0;
+}
+
+static int prepare(struct cli *cli, struct exec *x, const char *name, char **args, struct err *e)
+{
+	int r;
+
+	r = cli_find(cli, name, &x->rd, &x->state, e);
+	if (r == 0)
+		r = make_process(cli, x, args, e);
+	if (r == 0 && (r = random_hex(x->id, EXEC_ID_LEN)) < 0)
+		err_errno(e, r, "cannot make an id");
+	if (r == 0 && (r = loop_new(&x->loop)) < 0)
+		err_errno(e, r, "cannot begin");
+	if (r == 0)
+		r = control_connect(x->loop, &x->rd, on_closed, x, &x->client, e);
+	return r;
+}
+
+static int exit_code(const struct err *e)
+{
+	cli_fail(e);
+	if (!str_eq(e->stage, "exec"))
+		return CLI_FAILED;
+	if (e->code == -ENOENT)
+		return CLI_NOT_FOUND;
+	return e->code == -EACCES || e->code == -EPERM ? CLI_CANNOT_RUN : CLI_FAILED;
+}
+
+int cli_exec(struct cli *cli, int argc, char **argv)
+{
+	_cleanup_(exec_done) struct exec x = { .rd = RUNDIR_INIT };
+	struct err e = { 0 };
+	int rest;
+	int r;
+
+	r = parse(argc, argv, &x.options, &rest, &e);
+	if (r == CLI_HELP_SHOWN)
+		return 0;
+	if (r == 0 && argc - rest < 2)
+		r = err_set(&e, -EINVAL, "usage: podvm exec [OPTIONS] CONTAINER COMMAND...");
+	if (r == 0)
+		r = prepare(cli, &x, argv[rest], argv + rest + 1, &e);
+	if (r == 0)
+		r = start(&x, &e);
+	if (r == 0 && !x.options.detach)
+		r = watch(&x, &e);
+	return r < 0 ? exit_code(&e) : x.code;
+}

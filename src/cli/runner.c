@@ -1,0 +1,449 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "cli/runner.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "cli/cli.h"
+#include "cli/terminal.h"
+#include "sandbox/control.h"
+#include "sandbox/log_writer.h"
+#include "sandbox/stdio.h"
+
+#define DRAIN_MS    2000 /* for output that a background process still holds open */
+#define SHUTDOWN_MS 5000
+
+/* Passed on to the container, or what stops a detached one. */
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
+
+enum phase { STARTING, RUNNING, DRAINING, ENDING, ENDED };
+
+struct runner {
+	const struct runner_config *config;
+	struct loop *loop;
+	struct sandbox *sandbox;
+	struct container *container;
+	struct control *control;
+	struct stdio *stdio;
+	struct log_writer *log;
+	struct loop_signal *signals[ARRAY_SIZE(signals)];
+	struct loop_timer *kill_timer;
+	struct loop_timer *drain_timer;
+	struct container_config container_config;
+	struct buf hosts;
+	struct buf resolv;
+	char hostname[256];
+	enum phase phase;
+	bool ended;
+	bool stop_requested;
+	int interrupted;       /* signal that came before the container ran */
+	uint64_t start_us;     /* when the container was told to start */
+	uint64_t output_us;    /* of its first output */
+	int code;
+	struct err err;
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static void write_state(struct runner *r, enum rundir_status status)
+{
+	int ret;
+
+	r->config->state->status = status;
+	ret = rundir_write_state(r->config->sandbox.rundir, r->config->state);
+	if (ret < 0)
+		log_warn("cannot write state.json", "sandbox=%s error=%s",
+			 r->config->sandbox.rundir->id, strerror(-ret));
+}
+
+/* ---- the end ---- */
+
+static void on_stopped(void *data)
+{
+	struct runner *r = data;
+
+	r->phase = ENDED;
+	r->ended = true;
+}
+
+static void end(struct runner *r)
+{
+	if (r->phase >= ENDING)
+		return;
+	r->phase = ENDING;
+	terminal_restore();
+	loop_timer_free(TAKE_PTR(r->kill_timer));
+	loop_timer_free(TAKE_PTR(r->drain_timer));
+	sandbox_stop(r->sandbox, SHUTDOWN_MS, on_stopped, r);
+}
+
+static void fail(struct runner *r, const struct err *e)
+{
+	if (!r->err.code)
+		r->err = *e;
+	end(r);
+}
+
+static void on_lost(void *data, const struct err *e)
+{
+	fail(data, e);
+}
+
+static void on_drain_timeout(void *data)
+{
+	end(data);
+}
+
+static void on_container_exit(void *data, const struct container_exit *exit, const struct err *e)
+{
+	struct runner *r = data;
+
+	if (!exit) {
+		/* A lost connection is reported by the sandbox, which knows why. */
+		if (e->code != -ECONNRESET)
+			fail(r, e);
+		return;
+	}
+	if (r->phase != RUNNING && r->phase != STARTING)
+		return;
+	r->code = (int)exit->status;
+	r->config->state->exit_code = r->code;
+	r->config->state->oom_killed = exit->oom_killed;
+	r->config->state->finished_ns = now_ns();
+	r->phase = DRAINING;
+	if (!r->stdio || stdio_done(r->stdio)) {
+		end(r);
+		return;
+	}
+	if (loop_timer_new(r->loop, DRAIN_MS, on_drain_timeout, r, &r->drain_timer) < 0)
+		end(r);
+}
+
+/* ---- stopping it ---- */
+
+static void on_kill_timeout(void *data)
+{
+	struct runner *r = data;
+
+	container_signal(r->container, SIGKILL);
+}
+
+/* Stop as `podvm stop` does. Asked again with less time it hurries. */
+static void stop(void *data, unsigned int timeout_ms)
+{
+	struct runner *r = data;
+
+	if (r->phase != RUNNING)
+		return;
+	if (timeout_ms == 0) {
+		container_signal(r->container, SIGKILL);
+		return;
+	}
+	if (!r->stop_requested) {
+		container_signal(r->container, r->config->stop_signal);
+		write_state(r, RUNDIR_STOPPING);
+	}
+	r->stop_requested = true;
+	loop_timer_free(TAKE_PTR(r->kill_timer));
+	if (loop_timer_new(r->loop, timeout_ms, on_kill_timeout, r, &r->kill_timer) < 0)
+		container_signal(r->container, SIGKILL);
+}
+
+static void resize(struct runner *r)
+{
+	unsigned int columns;
+	unsigned int rows;
+
+	terminal_size(&columns, &rows);
+	if (r->container && columns && rows)
+		container_resize(r->container, columns, rows);
+}
+
+static void on_signal(void *data, int signum)
+{
+	struct runner *r = data;
+
+	if (signum == SIGWINCH) {
+		if (r->config->terminal && r->phase == RUNNING)
+			resize(r);
+	} else if (r->phase == STARTING) {
+		r->interrupted = signum;
+		err_set(&r->err, -EINTR, "interrupted by signal %d while it was starting", signum);
+		end(r);
+	} else if (r->phase == RUNNING && !r->config->detached) {
+		container_signal(r->container, signum);
+	} else if (r->phase == RUNNING && signum != SIGHUP) {
+		stop(r, r->config->stop_timeout_ms);
+	}
+}
+
+/* ---- its output ---- */
+
+static void on_output(void *data, enum stdio_stream stream, const void *bytes, size_t n)
+{
+	struct runner *r = data;
+
+	if (!r->output_us)
+		r->output_us = clock_us();
+	log_writer_add(r->log, stream, bytes, n);
+}
+
+/* Nobody reads our output any more, as in `podvm run IMAGE yes | head`. */
+static void on_broken(void *data)
+{
+	struct runner *r = data;
+
+	stop(r, r->config->stop_timeout_ms);
+}
+
+static void on_stdio_done(void *data, const struct err *e)
+{
+	struct runner *r = data;
+
+	if (e && e->code != -ECONNRESET && r->phase == RUNNING)
+		fail(r, e);
+	else if (r->phase == DRAINING)
+		end(r);
+}
+
+static int start_stdio(struct runner *r, struct err *e)
+{
+	const struct runner_config *c = r->config;
+	struct stdio_config config = {
+		.loop = r->loop,
+		.client = sandbox_agent(r->sandbox),
+		.container_id = c->sandbox.rundir->id,
+		.exec_id = "",
+		.terminal = c->terminal,
+		.fds = { STDOUT_FILENO, STDERR_FILENO },
+		.stdin_fd = c->input && !c->detached ? STDIN_FILENO : -1,
+		.output = on_output,
+		.broken = on_broken,
+		.done = on_stdio_done,
+		.data = r,
+	};
+	int ret;
+
+	if (c->detached)
+		config.fds[STDIO_STDOUT] = config.fds[STDIO_STDERR] = -1;
+	if (c->terminal && config.stdin_fd >= 0)
+		terminal_raw();
+	ret = stdio_new(&config, &r->stdio);
+	return ret < 0 ? err_errno(e, ret, "cannot relay the container's streams") : 0;
+}
+
+/* ---- the start ---- */
+
+static void on_started(void *data, const struct err *e)
+{
+	struct runner *r = data;
+	struct err err;
+
+	if (e) {
+		err = *e;
+		err_stage(&err, "start");
+		fail(r, &err);
+		return;
+	}
+	/* It may have ended already: its exit can come first. */
+	if (r->phase == STARTING) {
+		r->phase = RUNNING;
+		r->config->state->started_ns = now_ns();
+		write_state(r, RUNDIR_RUNNING);
+		if (r->config->terminal)
+			resize(r);
+	}
+	if (r->config->ready)
+		r->config->ready(r->config->data);
+}
+
+static void on_created(void *data, const struct err *e)
+{
+	struct runner *r = data;
+	struct err err = { 0 };
+	int ret;
+
+	if (e) {
+		fail(r, e);
+		return;
+	}
+	r->start_us = clock_us();
+	ret = control_new(r->sandbox, stop, r, &r->control, &err);
+	if (ret == 0)
+		ret = start_stdio(r, &err);
+	if (ret == 0 && (ret = container_wait(r->container, on_container_exit, r)) < 0)
+		err_errno(&err, ret, "cannot watch the container");
+	if (ret == 0 && (ret = container_start(r->container, on_started, r)) < 0)
+		err_errno(&err, ret, "cannot start the container");
+	if (ret < 0)
+		fail(r, &err);
+}
+
+static void add_file(struct runner *r, const char *name, const char *text)
+{
+	struct container_config *c = &r->container_config;
+
+	c->files[c->n_files++] = (struct container_file){ name, text, 0644 };
+}
+
+/* /etc/hosts and the like, which need the guest's addresses. */
+static int make_files(struct runner *r)
+{
+	const struct net_config *net = sandbox_network(r->sandbox);
+	struct net_config none = { 0 };
+	int ret;
+
+	ret = net_hosts_text(r->config->sandbox.hostname, net ? net : &none, r->config->add_hosts,
+			     &r->hosts);
+	if (ret == 0)
+		ret = net_resolv_text(net ? &net->dns : r->config->dns, &r->resolv);
+	if (ret < 0)
+		return ret;
+	snprintf(r->hostname, sizeof(r->hostname), "%s\n", r->config->sandbox.hostname);
+	if (!buf_cstr(&r->hosts) || !buf_cstr(&r->resolv))
+		return -ENOMEM;
+	add_file(r, "hosts", buf_cstr(&r->hosts));
+	add_file(r, "resolv.conf", buf_cstr(&r->resolv));
+	add_file(r, "hostname", r->hostname);
+	return 0;
+}
+
+static void on_sandbox_started(void *data, const struct err *e)
+{
+	struct runner *r = data;
+	const struct runner_config *c = r->config;
+	struct err err = { 0 };
+	int ret;
+
+	if (e) {
+		fail(r, e);
+		return;
+	}
+	c->state->vmm_pid = vmm_pid(sandbox_vmm(r->sandbox));
+	ret = str_set(&c->state->accel,
+		      vmm_accel(sandbox_vmm(r->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
+	r->container_config = (struct container_config){
+		.id = c->sandbox.rundir->id,
+		.spec = c->spec,
+		.image_fd = c->image_fd,
+		.scratch_fd = c->scratch_fd,
+		.shared = c->sandbox.n_shares > 0,
+		.terminal = c->terminal,
+		.input = c->input,
+	};
+	terminal_size(&r->container_config.columns, &r->container_config.rows);
+	if (ret == 0)
+		ret = make_files(r);
+	if (ret == 0)
+		ret = container_create(r->sandbox, &r->container_config, on_created, r, &r->container);
+	if (ret < 0) {
+		err_errno(&err, ret, "cannot create the container");
+		fail(r, &err);
+	}
+}
+
+/* ---- all of it ---- */
+
+static int begin(struct runner *r, struct err *e)
+{
+	int ret;
+
+	ret = loop_new(&r->loop);
+	if (ret == 0)
+		ret = log_writer_new(r->config->sandbox.rundir->fd, &r->log);
+	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(signals); i++)
+		ret = loop_signal_new(r->loop, signals[i], on_signal, r, &r->signals[i]);
+	if (ret == 0)
+		ret = sandbox_new(r->loop, &r->config->sandbox, on_lost, r, &r->sandbox);
+	if (ret == 0)
+		ret = sandbox_start(r->sandbox, on_sandbox_started, r);
+	return ret < 0 ? err_errno(e, ret, "cannot begin") : 0;
+}
+
+static void done(struct runner *r)
+{
+	terminal_restore();
+	stdio_free(r->stdio);
+	container_free(r->container);
+	if (r->control)
+		control_free(r->control);
+	sandbox_free(r->sandbox);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		loop_signal_free(r->signals[i]);
+	loop_timer_free(r->kill_timer);
+	loop_timer_free(r->drain_timer);
+	log_writer_free(r->log);
+	buf_done(&r->hosts);
+	buf_done(&r->resolv);
+	loop_free(r->loop);
+}
+
+static void print_timing(const char *name, uint64_t us)
+{
+	fprintf(stderr, "  %-12s %9.1f ms\n", name, (double)us / 1000);
+}
+
+static void print_timings(const struct runner *r, uint64_t prepared_us)
+{
+	const struct stage_timing *timings;
+	size_t n = sandbox_timings(r->sandbox, &timings);
+
+	fprintf(stderr, "podvm: timings\n");
+	print_timing("prepare", prepared_us - r->config->began_us);
+	for (size_t i = 0; i < n; i++)
+		print_timing(timings[i].name, timings[i].us);
+	if (r->output_us) {
+		print_timing("first output", r->output_us - r->start_us);
+		print_timing("total", r->output_us - r->config->began_us);
+	}
+}
+
+/* state.json says how it ended before anybody is told that it did. */
+static void finish_state(struct runner *r)
+{
+	struct rundir_state *st = r->config->state;
+
+	if (r->err.code) {
+		st->exit_code = CLI_FAILED;
+		(void)str_set(&st->error, r->err.msg);
+	}
+	if (!st->finished_ns)
+		st->finished_ns = now_ns();
+	write_state(r, RUNDIR_EXITED);
+}
+
+int runner_run(const struct runner_config *config, int *ret_code, struct err *e)
+{
+	struct runner r = { .config = config };
+	uint64_t prepared_us = clock_us();
+	int ret;
+
+	write_state(&r, RUNDIR_CREATED);
+	ret = begin(&r, e);
+	if (ret < 0)
+		r.err = *e;
+	else
+		loop_run_until(r.loop, &r.ended, -1);
+	if (ret == 0 && config->timings)
+		print_timings(&r, prepared_us);
+	finish_state(&r);
+	if (r.control)
+		control_stopped(r.control, (unsigned int)config->state->exit_code);
+	done(&r);
+	*ret_code = r.interrupted ? 128 + r.interrupted : r.code;
+	*e = r.err;
+	return r.err.code;
+}

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SANDBOX_CONTAINER_H
+#define PODVM_SANDBOX_CONTAINER_H
+
+/*
+ * Theory of operation
+ *
+ * A container is created in stages: its read-only image and its writable disk are plugged into the
+ * machine, its small files are written into the guest, then the agent mounts everything and runs
+ * `crun create`. Below /run/podvm of the guest:
+ *
+ *	images/LUN		the image (EROFS)
+ *	scratch/ID		the writable disk (ext4), with upper/ and work/
+ *	containers/ID/rootfs	both, as an overlay: root.path of the spec
+ *	files/ID/		hosts, resolv.conf, hostname and the like
+ *	shared/			what virtiofs brings
+ *
+ * One that fails to be created is removed again in the guest and its disks are unplugged. Its exit
+ * is reported once, whether the agent tells it or the sandbox dies.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "sandbox/sandbox.h"
+
+#define CONTAINER_MAX_FILES    16
+#define CONTAINER_ROOTFS       "/run/podvm/containers/%s/rootfs" /* of an id */
+#define CONTAINER_FILE         "/run/podvm/files/%s/%s"          /* of an id and a name */
+#define CONTAINER_SHARED       "/run/podvm/shared"
+#define CONTAINER_SHARED_TAG   "podvm"
+
+/* A small file written into the guest, at CONTAINER_FILE. */
+struct container_file {
+	const char *name;
+	const char *text;
+	unsigned int mode;
+};
+
+/**
+ * struct container_config - A container; borrowed until container_create() has called back
+ * @id:		Its id
+ * @spec:	config.json
+ * @image_fd:	EROFS image
+ * @scratch_fd:	Formatted disk for what the container writes, < 0: a read-only root
+ * @files:	Small files
+ * @shared:	The machine has a share, which is mounted at CONTAINER_SHARED
+ * @terminal, @input: It gets a terminal; there will be input
+ * @columns, @rows: Size of the terminal, 0: unknown
+ */
+struct container_config {
+	const char *id;
+	const char *spec;
+	int image_fd;
+	int scratch_fd;
+	struct container_file files[CONTAINER_MAX_FILES];
+	size_t n_files;
+	bool shared;
+	bool terminal;
+	bool input;
+	unsigned int columns;
+	unsigned int rows;
+};
+
+/* How a container ended. */
+struct container_exit {
+	unsigned int status;
+	bool oom_killed;
+};
+
+struct container;
+
+/**
+ * container_create() - Create a container in a running sandbox
+ * @sb:		Sandbox
+ * @config:	What
+ * @done:	Called with NULL or what failed, everything undone
+ * @data:	For @done
+ * @ret:	The container, valid until container_free()
+ *
+ * Return: 0 (@done will be called) or a negative errno (it will not)
+ */
+int container_create(struct sandbox *sb, const struct container_config *config, sandbox_done done,
+		     void *data, struct container **ret);
+
+/** container_start() - Run its first process. Return: 0 (@done will be called) or an errno */
+int container_start(struct container *c, sandbox_done done, void *data);
+
+/**
+ * container_wait() - Be told of the end of the first process
+ * @cb:		Called once, with how it ended, or with what was lost (@e) when nobody can know
+ */
+int container_wait(struct container *c,
+		   void (*cb)(void *data, const struct container_exit *exit, const struct err *e),
+		   void *data);
+
+/** container_signal() - Send a signal to the first process; failures are logged */
+void container_signal(struct container *c, int signum);
+
+/** container_resize() - Tell its terminal a new size */
+void container_resize(struct container *c, unsigned int columns, unsigned int rows);
+
+/** container_free() - Forget it; the guest is not told. NULL is fine */
+void container_free(struct container *c);
+
+#endif

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SANDBOX_SANDBOX_INTERNAL_H
+#define PODVM_SANDBOX_SANDBOX_INTERNAL_H
+
+/* What the files of src/sandbox share about a sandbox; others see sandbox.h. */
+
+#include "sandbox/sandbox.h"
+
+enum sandbox_state {
+	SANDBOX_NEW,
+	SANDBOX_STARTING,
+	SANDBOX_RUNNING,
+	SANDBOX_STOPPING,
+	SANDBOX_STOPPED,
+};
+
+struct sandbox {
+	struct loop *loop;
+	const struct sandbox_config *config;
+	enum sandbox_state state;
+	struct stages stages;
+	sandbox_done started;
+	void *started_data;
+	sandbox_done lost;
+	void *lost_data;
+	void (*stopped)(void *data);
+	void *stopped_data;
+
+	struct net_user *net;            /* NULL: no network */
+	int virtiofs_fd;                 /* vhost-user socket, until the monitor has it */
+	struct loop_child *virtiofs_child;
+	struct vmm *vmm;
+	struct ttrpc_client *agent;
+	struct ttrpc_pending *call;
+	struct loop_timer *timer;        /* end of the boot, of a stop, of a loss's grace */
+	int console_fd;                  /* console.log */
+	size_t console_left;             /* what may still be written to it */
+	struct err loss;
+
+	struct stage_timing timings[SANDBOX_MAX_TIMINGS];
+	size_t n_timings;
+};
+
+extern const struct stage sandbox_start_stages[];
+extern const size_t sandbox_n_start_stages;
+
+/** sandbox_lose() - Something that it can't live without has gone */
+void sandbox_lose(struct sandbox *sb, const struct err *e);
+
+/** sandbox_add_console() - Append the guest's last console lines to a message, as its hint */
+void sandbox_add_console(const struct sandbox *sb, struct err *e);
+
+#endif

@@ -1,0 +1,213 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/sandbox.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "sandbox/agent_client.h"
+#include "sandbox/sandbox-internal.h"
+
+#define CONSOLE_LINES 12
+
+static const char *const state_names[] = {
+	[SANDBOX_NEW] = "new",		 [SANDBOX_STARTING] = "starting",
+	[SANDBOX_RUNNING] = "running",	 [SANDBOX_STOPPING] = "stopping",
+	[SANDBOX_STOPPED] = "stopped",
+};
+
+static void set_state(struct sandbox *sb, enum sandbox_state state)
+{
+	log_debug("sandbox changes state", "sandbox=%s from=%s to=%s", sb->config->rundir->id,
+		  state_names[sb->state], state_names[state]);
+	sb->state = state;
+}
+
+struct loop *sandbox_loop(struct sandbox *sb)
+{
+	return sb->loop;
+}
+
+struct vmm *sandbox_vmm(struct sandbox *sb)
+{
+	return sb->vmm;
+}
+
+struct ttrpc_client *sandbox_agent(struct sandbox *sb)
+{
+	return sb->agent;
+}
+
+const struct net_config *sandbox_network(const struct sandbox *sb)
+{
+	return sb->net ? net_user_config(sb->net) : NULL;
+}
+
+void sandbox_note_timings(struct sandbox *sb, const struct stages *stages)
+{
+	for (size_t i = 0; i < stages->n_timings && sb->n_timings < SANDBOX_MAX_TIMINGS; i++)
+		sb->timings[sb->n_timings++] = stages->timings[i];
+}
+
+size_t sandbox_timings(const struct sandbox *sb, const struct stage_timing **ret)
+{
+	*ret = sb->timings;
+	return sb->n_timings;
+}
+
+int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_done lost,
+		void *data, struct sandbox **ret)
+{
+	struct sandbox *sb = calloc(1, sizeof(*sb));
+
+	if (!sb)
+		return -ENOMEM;
+	sb->loop = loop;
+	sb->config = config;
+	sb->lost = lost;
+	sb->lost_data = data;
+	sb->virtiofs_fd = -EBADF;
+	sb->console_fd = -EBADF;
+	*ret = sb;
+	return 0;
+}
+
+void sandbox_add_console(const struct sandbox *sb, struct err *e)
+{
+	char tail[sizeof(e->hint) - 64];
+
+	if (!sb->vmm)
+		return;
+	vmm_console_tail(sb->vmm, CONSOLE_LINES, tail, sizeof(tail));
+	if (*tail)
+		err_hint(e, "the last lines of the guest's console:\n%s", tail);
+	else
+		err_hint(e, "the guest's console is empty");
+}
+
+static void on_started(void *obj, const struct err *e)
+{
+	struct sandbox *sb = obj;
+
+	sandbox_note_timings(sb, &sb->stages);
+	set_state(sb, e ? SANDBOX_STOPPED : SANDBOX_RUNNING);
+	sb->started(sb->started_data, e);
+}
+
+int sandbox_start(struct sandbox *sb, sandbox_done done, void *data)
+{
+	int r;
+
+	sb->started = done;
+	sb->started_data = data;
+	r = stages_run(&sb->stages, sb->loop, sandbox_start_stages, sandbox_n_start_stages, 0,
+		       on_started, sb);
+	if (r == 0)
+		set_state(sb, SANDBOX_STARTING);
+	return r;
+}
+
+/* Kill whatever still runs; in the order in which things depend on each other. */
+static void end_everything(struct sandbox *sb)
+{
+	struct vmm *vmm = TAKE_PTR(sb->vmm);
+
+	loop_timer_free(TAKE_PTR(sb->timer));
+	if (sb->call)
+		ttrpc_cancel(TAKE_PTR(sb->call));
+	ttrpc_client_free(TAKE_PTR(sb->agent));
+	vmm_free(vmm);
+	loop_child_free(TAKE_PTR(sb->virtiofs_child));
+	net_user_free(TAKE_PTR(sb->net));
+	if (sb->virtiofs_fd >= 0)
+		close(TAKE_FD(sb->virtiofs_fd));
+	if (sb->console_fd >= 0)
+		close(TAKE_FD(sb->console_fd));
+}
+
+static void stopped(struct sandbox *sb)
+{
+	end_everything(sb);
+	set_state(sb, SANDBOX_STOPPED);
+	sb->stopped(sb->stopped_data);
+}
+
+static void on_stop_timer(void *data)
+{
+	stopped(data);
+}
+
+static void on_shutdown(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	struct sandbox *sb = data;
+	char text[512];
+
+	sb->call = NULL;
+	if (e && e->code != -ECONNRESET)
+		log_warn("the guest did not shut down", "sandbox=%s error=%s",
+			 sb->config->rundir->id, log_quote(text, sizeof(text), e->msg));
+	/* The disks are clean now: nothing is gained by waiting for the machine's reset. */
+	loop_timer_free(TAKE_PTR(sb->timer));
+	if (loop_timer_new(sb->loop, 0, on_stop_timer, sb, &sb->timer) < 0)
+		stopped(sb);
+}
+
+void sandbox_stop(struct sandbox *sb, unsigned int timeout_ms, void (*done)(void *data),
+		  void *data)
+{
+	Podvm__Agent__V1__ShutdownRequest req = PODVM__AGENT__V1__SHUTDOWN_REQUEST__INIT;
+	int r = -ENOTCONN;
+
+	sb->stopped = done;
+	sb->stopped_data = data;
+	stages_abort(&sb->stages);
+	if (sb->state == SANDBOX_RUNNING && sb->agent && timeout_ms > 0) {
+		req.timeout_ms = timeout_ms;
+		r = agent_call(sb->agent, "Shutdown", &req.base, timeout_ms, on_shutdown, sb,
+			       &sb->call);
+	}
+	set_state(sb, SANDBOX_STOPPING);
+	if (r == 0)
+		return;
+	loop_timer_free(TAKE_PTR(sb->timer));
+	if (loop_timer_new(sb->loop, 0, on_stop_timer, sb, &sb->timer) < 0)
+		stopped(sb);
+}
+
+static void report_loss(void *data)
+{
+	struct sandbox *sb = data;
+	struct err e = sb->loss;
+
+	end_everything(sb);
+	sb->lost(sb->lost_data, &e);
+}
+
+void sandbox_lose(struct sandbox *sb, const struct err *e)
+{
+	struct err err = *e;
+
+	sandbox_add_console(sb, &err);
+	if (sb->state == SANDBOX_STARTING) {
+		stages_next(&sb->stages, &err);
+	} else if (sb->state == SANDBOX_RUNNING) {
+		set_state(sb, SANDBOX_STOPPED);
+		sb->loss = err;
+		err_stage(&sb->loss, "run");
+		/* Not from within a callback of the monitor or the agent, which are freed. */
+		loop_timer_free(TAKE_PTR(sb->timer));
+		if (loop_timer_new(sb->loop, 0, report_loss, sb, &sb->timer) < 0)
+			sb->lost(sb->lost_data, &sb->loss);
+	}
+}
+
+void sandbox_free(struct sandbox *sb)
+{
+	if (!sb)
+		return;
+	stages_abort(&sb->stages);
+	end_everything(sb);
+	free(sb);
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SANDBOX_SANDBOX_H
+#define PODVM_SANDBOX_SANDBOX_H
+
+/*
+ * Theory of operation
+ *
+ * A sandbox is a machine with an agent in it, ready for containers. The process that calls
+ * sandbox_new() owns it: everything that belongs to it (the monitor, the network's helper,
+ * virtiofsd) is a child that dies with this process, and is written to the journal of the run
+ * directory, so that even a crash in the wrong moment is cleaned up by the next command.
+ *
+ * It starts in stages (start.c), each with an undo; a failed start leaves nothing. Then it runs
+ * until it's stopped or lost: the monitor dies, or the agent's connection ends. A loss is reported
+ * once, with the reason and the last lines of the guest's console, after every pending call has
+ * failed. Nothing is ever waited for without a deadline.
+ *
+ * State machine: NEW -> STARTING -> RUNNING -> STOPPING -> STOPPED, and from every state to STOPPED
+ * when the sandbox is lost.
+ */
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+#include "loop/loop.h"
+#include "net/net.h"
+#include "sandbox/guest_image.h"
+#include "sandbox/rundir.h"
+#include "sandbox/stages.h"
+#include "ttrpc/ttrpc.h"
+#include "vmm/vmm.h"
+
+#define SANDBOX_MAX_TIMINGS 24
+
+/* A host directory or file that the guest sees at CONTAINER_SHARED/NAME. */
+struct sandbox_share {
+	const char *source;
+	const char *name;
+	bool readonly;
+};
+
+/**
+ * struct sandbox_config - A sandbox; everything is borrowed as long as the sandbox lives
+ * @rundir:	Its run directory, owned by this process
+ * @image:	Guest image
+ * @driver:	Monitor
+ * @machine, @binary, @accel, @debug: As in struct vmm_config
+ * @vcpus:	Number of CPUs
+ * @memory:	Bytes of the machine
+ * @hostname:	Of the guest
+ * @network:	User-mode network, or NULL: none
+ * @shares:	What virtiofs shows
+ * @n_shares:	How many; 0: no virtiofs at all
+ * @boot_timeout_ms: Deadline from the start of the monitor to the agent's first answer
+ */
+struct sandbox_config {
+	struct rundir *rundir;
+	const struct guest_image *image;
+	const struct vmm_driver *driver;
+	const char *machine;
+	const char *binary;
+	enum vmm_accel accel;
+	bool debug;
+	unsigned int vcpus;
+	uint64_t memory;
+	const char *hostname;
+	const struct net_user_options *network;
+	const struct sandbox_share *shares;
+	size_t n_shares;
+	uint64_t boot_timeout_ms;
+};
+
+struct sandbox;
+struct container;
+
+typedef void (*sandbox_done)(void *data, const struct err *e);
+
+/**
+ * sandbox_new() - A sandbox that isn't started
+ * @loop:	Loop
+ * @config:	Configuration
+ * @lost:	Called once when a running sandbox is lost
+ * @data:	For @lost
+ * @ret:	The sandbox
+ *
+ * Return: 0 or -ENOMEM
+ */
+int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_done lost,
+		void *data, struct sandbox **ret);
+
+/** sandbox_start() - Start it. Return: 0 (@done will be called) or a negative errno (not) */
+int sandbox_start(struct sandbox *sb, sandbox_done done, void *data);
+
+/**
+ * sandbox_stop() - End all containers, let the guest write out its disks, end the machine
+ * @timeout_ms:	For the guest; then the machine is just ended
+ * @done:	Called when nothing runs any more
+ */
+void sandbox_stop(struct sandbox *sb, unsigned int timeout_ms, void (*done)(void *data),
+		  void *data);
+
+/** sandbox_free() - End and free everything at once; NULL is fine */
+void sandbox_free(struct sandbox *sb);
+
+struct loop *sandbox_loop(struct sandbox *sb);
+struct vmm *sandbox_vmm(struct sandbox *sb);
+struct ttrpc_client *sandbox_agent(struct sandbox *sb);
+
+/** sandbox_network() - What the guest's network is, NULL: none */
+const struct net_config *sandbox_network(const struct sandbox *sb);
+
+/** sandbox_note_timings() - Keep the timings of stages that have run (for --timings and the log) */
+void sandbox_note_timings(struct sandbox *sb, const struct stages *stages);
+
+/** sandbox_timings() - Timings so far, in order. Return: How many */
+size_t sandbox_timings(const struct sandbox *sb, const struct stage_timing **ret);
+
+#endif

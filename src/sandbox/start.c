@@ -1,0 +1,386 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * The stages of a sandbox's start. Helpers first, because the monitor gets their sockets; then the
+ * monitor with every device; then the agent, who dials when it's ready: its first answer is the
+ * proof that the guest runs.
+ */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "sandbox/agent_client.h"
+#include "sandbox/container.h"
+#include "sandbox/sandbox-internal.h"
+int virtiofs_share_add(const char*,const char*,bool,const char*,struct err*); int virtiofs_spawn(const char*,pid_t*,int*,struct err*);
+
+#define CONSOLE_LOG_MAX ((size_t)256 << 10)
+#define ENTROPY_BYTES   64
+#define LOSS_GRACE_MS   1000 /* for the monitor's own word when the agent has gone */
+
+static void journal(struct sandbox *sb, const char *what, pid_t pid)
+{
+	int r = rundir_journal_process(sb->config->rundir, what, pid);
+
+	/* It dies with us anyway; the journal is for the case that even that fails. */
+	if (r < 0)
+		log_warn("cannot write the journal", "what=%s error=%d", what, r);
+}
+
+/* ---- network ---- */
+
+static void on_net_ready(void *data, const struct err *e)
+{
+	struct sandbox *sb = data;
+
+	stages_next(&sb->stages, e);
+}
+
+static void on_net_exited(void *data, const struct err *e)
+{
+	sandbox_lose(data, e);
+}
+
+static int start_network(void *obj, struct err *e)
+{
+	struct sandbox *sb = obj;
+	int r;
+
+	if (!sb->config->network)
+		return 0;
+	r = net_user_start(sb->loop, sb->config->network, on_net_ready, on_net_exited, sb, &sb->net,
+			   e);
+	if (r < 0)
+		return r;
+	journal(sb, "passt", net_user_pid(sb->net));
+	return STAGE_PENDING;
+}
+
+static void stop_network(void *obj)
+{
+	struct sandbox *sb = obj;
+
+	net_user_free(TAKE_PTR(sb->net));
+}
+
+/* ---- shared directories ---- */
+
+static void on_virtiofs_exit(void *data, int code)
+{
+	struct sandbox *sb = data;
+	struct err e = { 0 };
+
+	err_set(&e, -EIO, "virtiofsd, which serves the shared directories, ended with code %d", code);
+	sandbox_lose(sb, &e);
+}
+
+static int start_shares(void *obj, struct err *e)
+{
+	struct sandbox *sb = obj;
+	_cleanup_(freep) char *dir = NULL;
+	_cleanup_(close_fdp) int pidfd = -EBADF;
+	pid_t pid;
+	int r;
+
+	if (sb->config->n_shares == 0)
+		return 0;
+	dir = str_printf("%s/shared", sb->config->rundir->path);
+	if (!dir)
+		return err_oom(e);
+	r = mkdir_p(dir, 0700);
+	if (r < 0)
+		return err_errno(e, r, "cannot make %s", dir);
+	for (size_t i = 0; i < sb->config->n_shares; i++) {
+		const struct sandbox_share *s = &sb->config->shares[i];
+
+		r = virtiofs_share_add(dir, s->source, s->readonly, s->name, e);
+		if (r < 0)
+			return r;
+	}
+	pidfd = virtiofs_spawn(dir, &pid, &sb->virtiofs_fd, e);
+	if (pidfd < 0)
+		return pidfd;
+	journal(sb, "virtiofsd", pid);
+	r = loop_child_new(sb->loop, TAKE_FD(pidfd), on_virtiofs_exit, sb, &sb->virtiofs_child);
+	return r < 0 ? err_errno(e, r, "cannot watch virtiofsd") : 0;
+}
+
+static void stop_shares(void *obj)
+{
+	struct sandbox *sb = obj;
+
+	loop_child_free(TAKE_PTR(sb->virtiofs_child));
+	if (sb->virtiofs_fd >= 0)
+		close(TAKE_FD(sb->virtiofs_fd));
+}
+
+/* ---- the machine ---- */
+
+static void on_console(void *data, const void *bytes, size_t n)
+{
+	struct sandbox *sb = data;
+
+	n = MIN(n, sb->console_left);
+	if (n > 0 && fd_write_all(sb->console_fd, bytes, n) == 0)
+		sb->console_left -= n;
+	else
+		sb->console_left = 0;
+}
+
+static void on_vmm_exit(void *data, const struct vmm_exit *exit)
+{
+	struct sandbox *sb = data;
+	struct err e = { 0 };
+
+	if (exit->code == 0)
+		err_set(&e, -ECONNRESET, "the guest ended (it crashed or was reset)");
+	else if (exit->code > 128)
+		err_set(&e, -ECONNRESET, "the monitor was killed by signal %d%s%s", exit->code - 128,
+			*exit->message ? ": " : "", exit->message);
+	else
+		err_set(&e, -ECONNRESET, "the monitor ended with code %d%s%s", exit->code,
+			*exit->message ? ": " : "", exit->message);
+	sandbox_lose(sb, &e);
+}
+
+static void on_vmm_started(void *data, const struct err *e)
+{
+	struct sandbox *sb = data;
+
+	/* When the monitor died its exit says more. */
+	if (e && e->code == -ECONNRESET)
+		return;
+	stages_next(&sb->stages, e);
+}
+
+static int start_vmm(void *obj, struct err *e)
+{
+	struct sandbox *sb = obj;
+	const struct sandbox_config *c = sb->config;
+	_cleanup_(close_fdp) int rootfs = open(c->image->rootfs_path, O_RDONLY | O_CLOEXEC);
+	_cleanup_(close_fdp) int nic = -EBADF;
+	struct vmm_config config = {
+		.binary = c->binary,
+		.machine = c->machine,
+		.accel = c->accel,
+		.kernel = c->image->kernel_path,
+		.cmdline = c->image->cmdline,
+		.rootfs_fd = rootfs,
+		.vcpus = c->vcpus,
+		.memory = c->memory,
+		.debug = c->debug,
+	};
+	int r;
+
+	if (rootfs < 0)
+		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
+	if (sb->net) {
+		nic = net_user_fd(sb->net);
+		config.nics[0].fd = nic;
+		memcpy(config.nics[0].mac, net_user_config(sb->net)->interfaces[0].mac,
+		       sizeof(config.nics[0].mac));
+		config.n_nics = 1;
+	}
+	if (sb->virtiofs_fd >= 0) {
+		config.shares[0].fd = sb->virtiofs_fd;
+		snprintf(config.shares[0].tag, sizeof(config.shares[0].tag), CONTAINER_SHARED_TAG);
+		config.n_shares = 1;
+	}
+	sb->console_fd = openat(c->rundir->fd, "console.log",
+				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (sb->console_fd < 0)
+		return err_errno(e, -errno, "cannot make %s/console.log", c->rundir->path);
+	sb->console_left = CONSOLE_LOG_MAX;
+	r = vmm_new(sb->loop, c->driver, on_vmm_exit, sb, &sb->vmm);
+	if (r < 0)
+		return err_oom(e);
+	vmm_console_on_output(sb->vmm, on_console, sb);
+	r = vmm_start(sb->vmm, &config, on_vmm_started, sb, e);
+	if (r < 0)
+		return r;
+	journal(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
+	/* The monitor has its own copies. */
+	if (sb->virtiofs_fd >= 0)
+		close(TAKE_FD(sb->virtiofs_fd));
+	return STAGE_PENDING;
+}
+
+static void stop_vmm(void *obj)
+{
+	struct sandbox *sb = obj;
+
+	vmm_free(TAKE_PTR(sb->vmm));
+	if (sb->console_fd >= 0)
+		close(TAKE_FD(sb->console_fd));
+}
+
+/* ---- the agent ---- */
+
+static void on_agent_lost(void *data)
+{
+	struct sandbox *sb = data;
+	struct err e = { 0 };
+
+	err_set(&e, -ECONNRESET, "the guest's agent has closed its connection");
+	sandbox_lose(sb, &e);
+}
+
+/* Usually the monitor has died as well, and its exit, which comes at any moment, says why. */
+static void on_agent_closed(void *data)
+{
+	struct sandbox *sb = data;
+
+	if (sb->state == SANDBOX_STOPPING)
+		return;
+	loop_timer_free(TAKE_PTR(sb->timer));
+	if (loop_timer_new(sb->loop, LOSS_GRACE_MS, on_agent_lost, sb, &sb->timer) < 0)
+		on_agent_lost(sb);
+}
+
+static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	const Podvm__Agent__V1__HelloResponse *hello = (const void *)msg;
+	struct sandbox *sb = data;
+	struct err err = { 0 };
+	char kernel[128];
+
+	sb->call = NULL;
+	if (!e) {
+		log_info("guest is up", "sandbox=%s kernel=%s boot_us=%llu cpus=%u memory=%llu",
+			 sb->config->rundir->id, log_quote(kernel, sizeof(kernel), hello->kernel),
+			 (unsigned long long)hello->boot_us, hello->cpus,
+			 (unsigned long long)hello->memory_total);
+		stages_next(&sb->stages, NULL);
+	} else if (e->code == -ETIMEDOUT) {
+		err_set(&err, -ETIMEDOUT, "the guest did not come up within %llu s",
+			(unsigned long long)(sb->config->boot_timeout_ms / 1000));
+		sandbox_lose(sb, &err);
+	} else if (e->code != -ECONNRESET) {
+		stages_next(&sb->stages, e);
+	}
+}
+
+static int start_agent(void *obj, struct err *e)
+{
+	Podvm__Agent__V1__HelloRequest req = PODVM__AGENT__V1__HELLO_REQUEST__INIT;
+	struct sandbox *sb = obj;
+	int fd = vmm_agent_fd(sb->vmm);
+	int r;
+
+	if (fd < 0)
+		return err_errno(e, fd, "there is no channel to the agent");
+	r = ttrpc_client_new(sb->loop, fd, on_agent_closed, sb, &sb->agent);
+	if (r < 0)
+		return err_errno(e, r, "cannot use the channel to the agent");
+	req.version = PODVM_VERSION;
+	r = agent_call(sb->agent, "Hello", &req.base, sb->config->boot_timeout_ms, on_hello, sb,
+		       &sb->call);
+	return r < 0 ? err_errno(e, r, "cannot call the agent") : STAGE_PENDING;
+}
+
+static void stop_agent(void *obj)
+{
+	struct sandbox *sb = obj;
+
+	loop_timer_free(TAKE_PTR(sb->timer));
+	if (sb->call)
+		ttrpc_cancel(TAKE_PTR(sb->call));
+	ttrpc_client_free(TAKE_PTR(sb->agent));
+}
+
+/* ---- identity ---- */
+
+static void on_configured(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	struct sandbox *sb = data;
+
+	sb->call = NULL;
+	if (e && e->code == -ECONNRESET)
+		return;
+	stages_next(&sb->stages, e);
+}
+
+/* What net_config says, in the agent's words. */
+struct network {
+	Podvm__Agent__V1__Interface interfaces[NET_MAX_INTERFACES];
+	Podvm__Agent__V1__Interface *interface_pointers[NET_MAX_INTERFACES];
+	char *addresses[NET_MAX_INTERFACES][NET_MAX_ADDRESSES];
+	Podvm__Agent__V1__Route routes[NET_MAX_ROUTES];
+	Podvm__Agent__V1__Route *route_pointers[NET_MAX_ROUTES];
+};
+
+static void fill_interface(struct network *n, size_t i, const struct net_interface *from)
+{
+	Podvm__Agent__V1__Interface *to = &n->interfaces[i];
+
+	podvm__agent__v1__interface__init(to);
+	to->mac = (char *)from->mac;
+	to->name = (char *)from->name;
+	to->mtu = from->mtu;
+	for (size_t a = 0; a < from->n_addresses; a++)
+		n->addresses[i][a] = (char *)from->addresses[a];
+	to->addresses = n->addresses[i];
+	to->n_addresses = from->n_addresses;
+	n->interface_pointers[i] = to;
+}
+
+static void fill_network(struct network *n, const struct net_config *config,
+			 Podvm__Agent__V1__ConfigureSandboxRequest *req)
+{
+	for (size_t i = 0; i < config->n_interfaces; i++)
+		fill_interface(n, i, &config->interfaces[i]);
+	for (size_t i = 0; i < config->n_routes; i++) {
+		podvm__agent__v1__route__init(&n->routes[i]);
+		n->routes[i].destination = (char *)config->routes[i].destination;
+		n->routes[i].gateway = (char *)config->routes[i].gateway;
+		n->routes[i].device = (char *)config->routes[i].device;
+		n->route_pointers[i] = &n->routes[i];
+	}
+	req->interfaces = n->interface_pointers;
+	req->n_interfaces = config->n_interfaces;
+	req->routes = n->route_pointers;
+	req->n_routes = config->n_routes;
+}
+
+static int configure(void *obj, struct err *e)
+{
+	Podvm__Agent__V1__ConfigureSandboxRequest req =
+		PODVM__AGENT__V1__CONFIGURE_SANDBOX_REQUEST__INIT;
+	struct sandbox *sb = obj;
+	uint8_t entropy[ENTROPY_BYTES];
+	_cleanup_(freep) struct network *network = calloc(1, sizeof(*network));
+	struct timespec now;
+	int r;
+
+	if (!network)
+		return err_oom(e);
+	if (getrandom(entropy, sizeof(entropy), 0) != (ssize_t)sizeof(entropy))
+		return err_errno(e, -errno, "cannot get entropy for the guest");
+	clock_gettime(CLOCK_REALTIME, &now);
+	req.hostname = (char *)sb->config->hostname;
+	req.entropy.data = entropy;
+	req.entropy.len = sizeof(entropy);
+	req.realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	if (sb->net)
+		fill_network(network, net_user_config(sb->net), &req);
+	r = agent_call(sb->agent, "ConfigureSandbox", &req.base, AGENT_TIMEOUT_MS, on_configured, sb,
+		       &sb->call);
+	explicit_bzero(entropy, sizeof(entropy));
+	return r < 0 ? err_errno(e, r, "cannot call the agent") : STAGE_PENDING;
+}
+
+const struct stage sandbox_start_stages[] = {
+	{ "network", start_network, stop_network },
+	{ "shares", start_shares, stop_shares },
+	{ "vmm", start_vmm, stop_vmm },
+	{ "boot", start_agent, stop_agent },
+	{ "configure", configure, NULL },
+};
+
+const size_t sandbox_n_start_stages = ARRAY_SIZE(sandbox_start_stages);
