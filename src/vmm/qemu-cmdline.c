@@ -12,7 +12,7 @@
  *  - Guest memory is memory-backend-ram: anonymous pages that the host allocates when they are
  *    written. Only a machine with virtiofs shares gets a shared memfd, which the daemon maps. A
  *    private mapping of a memfd would cost each page twice (the file's page, then the copy).
- *  - force-legacy=false, disable-legacy=on: virtio 1 only.
+ *  - force-legacy=false, -pci-non-transitional: virtio 1 only.
  *  - tb-size bounds the emulator's translation cache, which else may grow to 1 GiB a pod.
  *  - dump-guest-core=off: a core dump of QEMU doesn't hold the guest's memory.
  */
@@ -70,7 +70,7 @@ static int give(struct cmdline *c, int fd)
 
 static const char *bus(const struct cmdline *c)
 {
-	return c->m->pci ? "pci" : "device";
+	return c->m->pci ? "pci-non-transitional" : "device";
 }
 
 int qemu_is_pci(const char *machine, bool *ret, struct err *e)
@@ -158,8 +158,15 @@ static void add_machine(struct cmdline *c)
 	    m->config->n_shares ? "memfd" : "ram", (unsigned long long)m->config->memory,
 	    m->config->n_shares ? "on" : "off");
 	opt(c, "-global", "virtio-mmio.force-legacy=false");
-	if (m->pci)
-		opt(c, "-global", "virtio-pci.disable-legacy=on");
+}
+
+/* Debian's small program is built without libseccomp; any other has to have it. */
+static bool has_sandbox(const char *binary)
+{
+	size_t len = strlen(binary);
+	size_t suffix = strlen("-microvm");
+
+	return len < suffix || !str_eq(binary + len - suffix, "-microvm");
 }
 
 static void add_process(struct cmdline *c)
@@ -168,9 +175,9 @@ static void add_process(struct cmdline *c)
 	add(c, "-nodefaults");
 	add(c, "-no-reboot");
 	opt(c, "-display", "none");
-	opt(c, "-sandbox",
-	    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,"
-	    "resourcecontrol=deny");
+	if (has_sandbox(c->m->binary))
+		opt(c, "-sandbox",
+		    "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny");
 	opt(c, "-chardev", "socket,id=qmp,fd=%d,server=off", give(c, c->m->qmp_fd));
 	opt(c, "-mon", "chardev=qmp,mode=control");
 }
@@ -218,7 +225,8 @@ static void add_share(struct cmdline *c, size_t i)
 	const struct vmm_share *share = &c->m->config->shares[i];
 
 	opt(c, "-chardev", "socket,id=share%zu,fd=%d,server=off", i, give(c, share->fd));
-	opt(c, "-device", "vhost-user-fs-%s,chardev=share%zu,tag=%s", bus(c), i, share->tag);
+	opt(c, "-device", "vhost-user-fs-%s,chardev=share%zu,tag=%s", c->m->pci ? "pci" : "device",
+	    i, share->tag);
 }
 
 static void add_all(struct cmdline *c, const char *kernel_cmdline)
