@@ -252,9 +252,10 @@ static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *
 
 	sb->call = NULL;
 	if (!e) {
-		log_info("guest is up", "sandbox=%s kernel=%s boot_us=%llu cpus=%u memory=%llu",
+		log_info("guest is up", "sandbox=%s kernel=%s boot_us=%llu boot_tsc=%llu cpus=%u memory=%llu",
 			 sb->config->rundir->id, log_quote(kernel, sizeof(kernel), hello->kernel),
-			 (unsigned long long)hello->boot_us, hello->cpus,
+			 (unsigned long long)hello->boot_us,
+			 (unsigned long long)hello->boot_tsc, hello->cpus,
 			 (unsigned long long)hello->memory_total);
 		stages_next(&sb->stages, NULL);
 	} else if (e->code == -ETIMEDOUT) {

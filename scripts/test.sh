@@ -1,0 +1,98 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+# All tests: static checks, unit tests and fuzz corpora under sanitizers, the guest image's
+# reproducibility, then containers in real VMs. Ends with "N passed, N failed, N skipped".
+# E2E=no leaves out what needs a VM; further arguments are bats files to run instead of all.
+set -euo pipefail
+
+build=$(readlink -f "${1:?usage: test.sh BUILD_DIRECTORY [BATS_FILE...]}")
+shift
+cd "$(dirname "$0")/.."
+sanitized=build-test
+passed=0
+failed=0
+skipped=0
+
+heading() { printf '\n== %s\n' "$*"; }
+
+count() {
+	if [ "$1" -eq 0 ]; then
+		passed=$((passed + 1))
+	else
+		failed=$((failed + 1))
+		echo "FAILED: $2"
+	fi
+}
+
+check() {
+	local name=$1 status=0
+	shift
+	"$@" || status=$?
+	count "$status" "$name"
+}
+
+static_checks() {
+	heading "static checks"
+	check "include arrows" tests/static/check-includes.sh
+	check "style" tests/static/check-style.sh
+}
+
+# Adds up what meson says at its end: "Ok: 12", "Fail: 0", ...
+meson_summary() {
+	local key value
+	while read -r key value; do
+		case $key in
+		Ok:) passed=$((passed + value)) ;;
+		Fail: | Timeout:) failed=$((failed + value)) ;;
+		Skipped:) skipped=$((skipped + value)) ;;
+		esac
+	done < <(grep -E '^(Ok|Fail|Timeout|Skipped): +[0-9]+' "$1")
+}
+
+unit_tests() {
+	local log=$sanitized/test.log
+	heading "unit tests and fuzz corpora, with ASan and UBSan"
+	if [ ! -e $sanitized/build.ninja ]; then
+		meson setup --werror -Db_sanitize=address,undefined -Db_lundef=false $sanitized >/dev/null
+	fi
+	if ! ninja -C $sanitized >$sanitized/build.log 2>&1; then
+		cat $sanitized/build.log
+		count 1 "build with sanitizers"
+		return
+	fi
+	meson test -C $sanitized --no-rebuild --print-errorlogs 2>&1 | tee "$log" || true
+	meson_summary "$log"
+}
+
+image_checks() {
+	heading "guest image"
+	check "reproducible image" guest/image/check-reproducible.sh --agent "$build/src/agent/podvm-agent"
+}
+
+e2e_tests() {
+	local tap=$sanitized/e2e.tap
+	heading "containers in VMs"
+	[ $# -gt 0 ] || set -- tests/e2e/*.bats
+	tests/e2e/images.sh >/dev/null
+	PODVM=$build/src/cli/podvm PODVM_IMAGE=$build/image bats --tap --timing "$@" | tee "$tap" || true
+	skipped=$((skipped + $(grep -c '^ok .*# skip' "$tap" || true)))
+	passed=$((passed + $(grep '^ok ' "$tap" | grep -vc '# skip' || true)))
+	failed=$((failed + $(grep -c '^not ok ' "$tap" || true)))
+	# A file that bats could not run at all has no result lines.
+	grep -q '^1\.\.[1-9]' "$tap" || count 1 "bats"
+}
+
+main() {
+	if [ $# -eq 0 ]; then
+		static_checks
+		unit_tests
+	fi
+	if [ "${E2E:-yes}" = yes ]; then
+		[ $# -gt 0 ] || image_checks
+		e2e_tests "$@"
+	fi
+	printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
+	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
+}
+
+main "$@"
