@@ -26,8 +26,16 @@ static const struct {
 };
 
 /* What stays writable below a read-only root (podman's --read-only-tmpfs). */
-static const char *const scratch[] = { "/run", "/tmp", "/var/tmp" };
 #define SCRATCH_OPTIONS "rw,nosuid,nodev,tmpcopyup"
+
+static const struct {
+	const char *destination;
+	const char *options;
+} scratch[] = {
+	{ "/run", SCRATCH_OPTIONS ",mode=755" },
+	{ "/tmp", SCRATCH_OPTIONS ",mode=1777" },
+	{ "/var/tmp", SCRATCH_OPTIONS ",mode=1777" },
+};
 
 /*
  * The shortest way to write a destination, which is how two of them are compared. The kernel
@@ -126,7 +134,7 @@ static int add_scratch(struct oci_run_options *list, const struct oci_config *co
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(scratch); i++)
-		r = add_default(list, "tmpfs", scratch[i], SCRATCH_OPTIONS, e);
+		r = add_default(list, "tmpfs", scratch[i].destination, scratch[i].options, e);
 	for (size_t i = 0; r == 0 && config && i < config->volumes.n; i++) {
 		_cleanup_(freep) char *destination = NULL;
 

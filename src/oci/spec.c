@@ -17,12 +17,9 @@
 #define STOP_SIGNAL  "org.opencontainers.image.stopSignal"
 
 static const char *const masked_paths[] = {
-	"/proc/acpi",
-
-	"/proc/kcore",	 "/proc/keys",	     "/proc/latency_stats", "/proc/sched_debug",
-	"/proc/scsi",	 "/proc/timer_list", "/proc/timer_stats",   "/sys/dev/block",
-
-	"/sys/firmware", "/sys/fs/selinux",
+	"/proc/acpi",	     "/proc/kcore",   "/proc/keys",	  "/proc/latency_stats",
+	"/proc/sched_debug", "/proc/scsi",    "/proc/timer_list", "/proc/timer_stats",
+	"/sys/dev/block",    "/sys/firmware", "/sys/fs/selinux",
 };
 
 static const char *const readonly_paths[] = {
