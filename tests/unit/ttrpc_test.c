@@ -9,9 +9,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <termios.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "ttrpc/code.h"
@@ -725,6 +727,36 @@ static void server_listens(void **state)
 	settle(t);
 }
 
+static void server_without_descriptors_waits_quietly(void **state)
+{
+	struct fixture *t = *state;
+	struct sockaddr_un addr = { 0 };
+	Podvm__Test__Empty empty = PODVM__TEST__EMPTY__INIT;
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	struct ttrpc_client *client;
+	struct rlimit before;
+	struct rlimit none;
+	bool never = false;
+	clock_t cpu;
+
+	assert_int_equal(ttrpc_server_listen(t->server, listen_on(&addr)), 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(ttrpc_client_new(t->loop, fd, NULL, NULL, &client), 0);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	cpu = clock();
+	assert_int_equal(loop_run_until(t->loop, &never, 400), -ETIMEDOUT);
+	cpu = clock() - cpu;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+	assert_true(cpu < CLOCKS_PER_SEC / 10);
+	assert_int_equal(ttrpc_call_sync(t->loop, client, ECHO_DESC, "Nothing", &empty.base,
+					 DEADLINE_MS, NULL, NULL),
+			 0);
+	ttrpc_client_free(client);
+}
+
 /* As on a virtio-serial port: no socket, and a write takes a few KiB at most. */
 static void character_device_works(void **state)
 {
@@ -865,6 +897,7 @@ int main(void)
 		ttrpc_test(server_is_freed_in_a_cancel_callback),
 		ttrpc_test(server_is_freed_again_while_it_is_freed),
 		ttrpc_test(server_listens),
+		ttrpc_test(server_without_descriptors_waits_quietly),
 		ttrpc_test(character_device_works),
 		ttrpc_test(bad_descriptors_are_refused),
 		cmocka_unit_test(codes_and_errnos_translate),
