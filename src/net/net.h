@@ -206,7 +206,7 @@ int net_hosts_text(const char *hostname, const struct net_config *config, char *
 /** net_host_entry_check() - Check what a user gives to --add-host. Return: 0 or -EINVAL */
 int net_host_entry_check(const char *entry, struct err *e);
 
-/** net_hostname_check() - RFC 1123 labels, at most 63 bytes in all. Return: 0 or -EINVAL */
+/** net_hostname_check() - RFC 1123 labels, at most 64 bytes in all. Return: 0 or -EINVAL */
 int net_hostname_check(const char *hostname, struct err *e);
 
 /* ---- user mode ---- */

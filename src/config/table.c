@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "config/table.h"
+
+#include "base/log.h"
+#include "base/str.h"
+
+#define MIB ((uint64_t)1 << 20)
+#define GIB ((uint64_t)1 << 30)
+#define TIB ((uint64_t)1 << 40)
+#define SEC ((uint64_t)1000)
+
+static const char *const accel_words[] = {
+	[CONFIG_ACCEL_AUTO] = "auto",
+	[CONFIG_ACCEL_KVM] = "kvm",
+	[CONFIG_ACCEL_TCG] = "tcg",
+	NULL,
+};
+static const char *const net_words[] = {
+	[CONFIG_NET_USER] = "user",
+	[CONFIG_NET_NONE] = "none",
+	NULL,
+};
+static const char *const pull_words[] = {
+	[CONFIG_PULL_MISSING] = "missing",
+	[CONFIG_PULL_ALWAYS] = "always",
+	[CONFIG_PULL_NEVER] = "never",
+	NULL,
+};
+static const char *const level_words[] = {
+	[LOG_LEVEL_ERROR] = "error",
+	[LOG_LEVEL_WARN] = "warn",
+	[LOG_LEVEL_INFO] = "info",
+	[LOG_LEVEL_DEBUG] = "debug",
+	NULL,
+};
+static const char *const driver_words[] = { "qemu", NULL };
+static const char *const machine_words[] = { "microvm", "q35", NULL };
+
+#define AT(member) offsetof(struct config, member)
+
+/* clang-format off */
+const struct config_key config_keys[] = {
+	{ "paths", "image", CONFIG_PATH, AT(image), 0, 0, NULL, "/usr/share/podvm",
+	  "Directory of the guest image: kernel, root file system and manifest.json." },
+	{ "paths", "state", CONFIG_PATH, AT(state), 0, 0, NULL, "/run/podvm",
+	  "Directory of the running sandboxes. It should be on a file system that a reboot empties." },
+	{ "paths", "cache", CONFIG_PATH, AT(cache), 0, 0, NULL, "/var/lib/podvm",
+	  "Directory of the container images and of the writable layers of running containers." },
+
+	{ "vmm", "driver", CONFIG_STRING, AT(driver), 0, 0, driver_words, "qemu",
+	  "The virtual machine monitor." },
+	{ "vmm", "machine", CONFIG_STRING, AT(machine), 0, 0, machine_words, "microvm",
+	  "Its machine type: microvm starts fastest, q35 has PCI and ACPI." },
+	{ "vmm", "accel", CONFIG_ENUM, AT(accel), 0, 0, accel_words, "auto",
+	  "What runs the guest's instructions: kvm, or tcg for emulation, which works everywhere and\n"
+	  "is slow. auto takes KVM where a guest really runs on it (see podvm check)." },
+	{ "vmm", "binary", CONFIG_PROGRAM, AT(binary), 0, 0, NULL, "",
+	  "Program of the monitor. Empty: the driver finds it." },
+
+	{ "vm", "vcpus", CONFIG_UINT, AT(vcpus), 1, 256, NULL, "1",
+	  "Virtual CPUs of a sandbox that has no CPU limit." },
+	{ "vm", "memory", CONFIG_SIZE, AT(memory), 64 * MIB, TIB, NULL, "256M",
+	  "Memory of a sandbox that has no memory limit." },
+	{ "vm", "guest_overhead", CONFIG_SIZE, AT(guest_overhead), 0, 4 * GIB, NULL, "64M",
+	  "Memory that a sandbox gets on top of its memory limit, for the guest's kernel and agent." },
+	{ "vm", "scratch_size", CONFIG_SIZE, AT(scratch_size), 16 * MIB, 16 * TIB, NULL, "10G",
+	  "Size of a container's writable layer. It takes up only what is written." },
+
+	{ "start", "boot_timeout", CONFIG_DURATION, AT(boot_timeout), SEC, 3600 * SEC, NULL, "60s",
+	  "How long a guest may take to boot. Emulation on a busy machine is slow." },
+	{ "start", "agent_timeout", CONFIG_DURATION, AT(agent_timeout), SEC, 3600 * SEC, NULL, "30s",
+	  "How long the agent in a guest may take to do one thing, such as starting a container." },
+
+	{ "net", "default", CONFIG_ENUM, AT(net), 0, 0, net_words, "user",
+	  "Network of a sandbox when --net isn't given: user (through passt) or none." },
+	{ "net", "subnet", CONFIG_SUBNET4, AT(subnet), 0, 0, NULL, "10.0.2.0/24",
+	  "IPv4 network that the user mode shows to guests. They can't reach hosts of the real world\n"
+	  "that have addresses of it." },
+	{ "net", "subnet6", CONFIG_SUBNET6, AT(subnet6), 0, 0, NULL, "fd2e:70d6:7a3c:1::/64",
+	  "IPv6 network that the user mode shows to guests." },
+	{ "net", "mtu", CONFIG_UINT, AT(mtu), 1280, 65520, NULL, "65520",
+	  "MTU of the guest's interface in user mode. Large is fast: passt makes segments of its own." },
+
+	{ "log", "level", CONFIG_ENUM, AT(log_level), 0, 0, level_words, "warn",
+	  "The least severe messages that are logged." },
+
+	{ "image", "pull", CONFIG_ENUM, AT(pull), 0, 0, pull_words, "missing",
+	  "When an image is fetched from its registry: missing (it isn't in the cache), always, never." },
+};
+/* clang-format on */
+
+const size_t config_n_keys = ARRAY_SIZE(config_keys);
+
+const struct config_key *config_key_find(const char *section, const char *name)
+{
+	for (size_t i = 0; i < config_n_keys; i++)
+		if (str_eq(config_keys[i].section, section) && str_eq(config_keys[i].name, name))
+			return &config_keys[i];
+	return NULL;
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The user mode with the real passt; skipped where it isn't installed. */
+#include <arpa/inet.h>
+#include <errno.h>
+#include <poll.h>
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <sys/socket.h>
+
+#include <cmocka.h>
+
+#include "base/cleanup.h"
+#include "base/spawn.h"
+#include "net/net.h"
+
+#define TIMEOUT_MS 20000
+
+struct fixture {
+	struct loop *loop;
+	struct net_user *user;
+	bool ready;
+	bool exited;
+	struct err ready_err;
+	struct err exit_err;
+};
+
+static void on_ready(void *data, const struct err *e)
+{
+	struct fixture *f = data;
+
+	f->ready = true;
+	if (e)
+		f->ready_err = *e;
+}
+
+static void on_exited(void *data, const struct err *e)
+{
+	struct fixture *f = data;
+
+	f->exited = true;
+	f->exit_err = *e;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	*state = f;
+	return f ? loop_new(&f->loop) : -1;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	net_user_free(f->user);
+	loop_free(f->loop);
+	free(f);
+	return 0;
+}
+
+static void require_passt(void)
+{
+	_cleanup_(freep) char *path = NULL;
+
+	if (find_program("passt", &path) < 0)
+		skip();
+}
+
+/* A listening socket of the loopback address with a port that the kernel chooses. */
+static int listen_any(uint16_t *port)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+	socklen_t len = sizeof(sa);
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+
+	assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+	assert_int_equal(listen(fd, 1), 0);
+	assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
+	*port = ntohs(sa.sin_port);
+	return fd;
+}
+
+static struct net_port free_port(uint16_t guest)
+{
+	struct net_port p = { .address = "127.0.0.1", .guest = guest, .count = 1 };
+
+	close(listen_any(&p.host));
+	return p;
+}
+
+static int start(struct fixture *f, const struct net_user_options *o, struct err *e)
+{
+	return net_user_start(f->loop, o, on_ready, on_exited, f, &f->user, e);
+}
+
+static void start_and_wait(struct fixture *f, const struct net_user_options *o)
+{
+	assert_int_equal(start(f, o, NULL), 0);
+	assert_int_equal(net_user_fd(f->user), -EBADF);
+	assert_int_equal(loop_run_until(f->loop, &f->ready, TIMEOUT_MS), 0);
+	assert_string_equal(f->ready_err.msg, "");
+}
+
+/* One frame of the stream. */
+static size_t read_frame(int fd, uint8_t *frame, size_t size)
+{
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	uint32_t len;
+
+	assert_int_equal(poll(&p, 1, TIMEOUT_MS), 1);
+	assert_int_equal(recv(fd, &len, sizeof(len), MSG_WAITALL), sizeof(len));
+	len = ntohl(len);
+	assert_in_range(len, 14, size);
+	assert_int_equal(poll(&p, 1, TIMEOUT_MS), 1);
+	assert_int_equal(recv(fd, frame, len, MSG_WAITALL), len);
+	return len;
+}
+
+static void connect_to(int fd, uint16_t port)
+{
+	struct sockaddr_in sa = { .sin_family = AF_INET,
+				  .sin_port = htons(port),
+				  .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+
+	assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+}
+
+/* A connection to the published port arrives as the first frame that the guest gets. */
+static void test_published_port(void **state)
+{
+	struct net_port port = free_port(80);
+	struct net_user_options o = { .ports = &port, .n_ports = 1 };
+	_cleanup_(close_fdp) int client = -EBADF;
+	_cleanup_(close_fdp) int guest = -EBADF;
+	uint8_t frame[2048];
+
+	require_passt();
+	start_and_wait(*state, &o);
+	guest = net_user_fd(((struct fixture *)*state)->user);
+	assert_true(guest >= 0);
+	client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	connect_to(client, port.host);
+	assert_in_range(read_frame(guest, frame, sizeof(frame)), 54, 128);
+	assert_int_equal(frame[12] << 8 | frame[13], 0x0800); /* IPv4 */
+	assert_int_equal(frame[14 + 9], IPPROTO_TCP);
+	assert_int_equal(frame[14 + 20 + 13] & 0x3f, 0x02); /* SYN */
+	assert_int_equal(frame[14 + 20 + 2] << 8 | frame[14 + 20 + 3], 80);
+	assert_memory_equal(frame + 14 + 12, "\x0a\x00\x02\x02", 4); /* from the gateway */
+	assert_memory_equal(frame + 14 + 16, "\x0a\x00\x02\x0f", 4); /* to the guest */
+}
+
+static void test_port_in_use(void **state)
+{
+	struct net_port port = { .address = "127.0.0.1", .guest = 80, .count = 1 };
+	struct net_user_options o = { .ports = &port, .n_ports = 1 };
+	_cleanup_(close_fdp) int other = listen_any(&port.host);
+	struct err e = { 0 };
+	char msg[64];
+
+	assert_int_equal(start(*state, &o, &e), -EADDRINUSE);
+	snprintf(msg, sizeof(msg), "port %u/tcp of the host is in use", port.host);
+	assert_string_equal(e.msg, msg);
+	/* Taken on one address is taken on all. */
+	port.address[0] = '\0';
+	assert_int_equal(start(*state, &o, NULL), -EADDRINUSE);
+}
+
+static void test_foreign_address(void **state)
+{
+	struct net_port port = { .address = "203.0.113.1", .host = 8080, .guest = 80, .count = 1 };
+	struct net_user_options o = { .ports = &port, .n_ports = 1 };
+	struct err e = { 0 };
+
+	assert_int_equal(start(*state, &o, &e), -EADDRNOTAVAIL);
+	assert_string_equal(e.msg, "cannot publish port 8080/tcp: 203.0.113.1 is not an address of "
+				   "this host");
+}
+
+static void test_missing_program(void **state)
+{
+	struct net_user_options o = { .binary = "/nonexistent/passt" };
+	struct err e = { 0 };
+
+	assert_int_equal(start(*state, &o, &e), -ENOENT);
+	assert_non_null(strstr(e.msg, "/nonexistent/passt"));
+	assert_non_null(strstr(e.hint, "package passt"));
+}
+
+/* A program that ends at once is no network, and the wait for it doesn't last. */
+static void test_program_that_fails(void **state)
+{
+	struct net_user_options o = { .binary = "/bin/false" };
+	struct fixture *f = *state;
+
+	assert_int_equal(start(f, &o, NULL), 0);
+	assert_int_equal(loop_run_until(f->loop, &f->ready, TIMEOUT_MS), 0);
+	assert_string_equal(f->ready_err.msg, "passt ended (1)");
+	assert_false(f->exited);
+}
+
+/* What passt says about why it fails is told. */
+static void test_last_words(void **state)
+{
+	struct net_user_options o = { .binary = "/bin/ls" };
+	struct fixture *f = *state;
+
+	assert_int_equal(start(f, &o, NULL), 0);
+	assert_int_equal(loop_run_until(f->loop, &f->ready, TIMEOUT_MS), 0);
+	assert_non_null(strstr(f->ready_err.msg, "passt ended (2): "));
+	assert_non_null(strstr(f->ready_err.msg, "--help"));
+}
+
+static void test_death_is_noticed(void **state)
+{
+	struct net_user_options o = { 0 };
+	struct fixture *f = *state;
+
+	require_passt();
+	start_and_wait(f, &o);
+	assert_int_equal(kill(net_user_pid(f->user), SIGKILL), 0);
+	assert_int_equal(loop_run_until(f->loop, &f->exited, TIMEOUT_MS), 0);
+	assert_string_equal(f->exit_err.msg, "passt was ended by signal 9");
+	assert_int_equal(net_user_pid(f->user), 0);
+}
+
+/* It goes with the guest: when the VMM's end is closed there is nothing left for it to do. */
+static void test_ends_with_the_guest(void **state)
+{
+	struct net_user_options o = { 0 };
+	struct fixture *f = *state;
+
+	require_passt();
+	start_and_wait(f, &o);
+	close(net_user_fd(f->user));
+	assert_int_equal(loop_run_until(f->loop, &f->exited, TIMEOUT_MS), 0);
+	assert_string_equal(f->exit_err.msg, "passt ended (0)");
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_published_port),     TEST(test_port_in_use),
+		TEST(test_foreign_address),    TEST(test_missing_program),
+		TEST(test_program_that_fails), TEST(test_last_words),
+		TEST(test_death_is_noticed),   TEST(test_ends_with_the_guest),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
