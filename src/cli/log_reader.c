@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -13,8 +12,8 @@
 #include "base/str.h"
 
 #define CHUNK ((size_t)64 << 10)
-/* Files that are open at a time: the older one and the one that is written. */
-#define FILES 2
+/* Files that are open at a time: the one that was read, and what took its place. */
+#define FILES 3
 
 struct log_reader {
 	int dirfd;
@@ -23,13 +22,6 @@ struct log_reader {
 	size_t at;     /* the one that is read */
 	struct buf in; /* a line whose end hasn't been read */
 };
-
-static void close_files(struct log_reader *r)
-{
-	while (r->n > 0)
-		close(r->fds[--r->n]);
-	r->at = 0;
-}
 
 static bool is_open(const struct log_reader *r, int fd)
 {
@@ -44,43 +36,43 @@ static bool is_open(const struct log_reader *r, int fd)
 	return false;
 }
 
-/* Open what there is and isn't open yet. Returns how many were added. */
+/*
+ * Open what there is and isn't open yet, after the newest file that is. That one is kept: whatever
+ * it got before it was renamed is still to be read. Returns how many were added.
+ */
 static int open_files(struct log_reader *r)
 {
-	static const char *const names[FILES] = { "log.1", "log" };
-	int added[FILES];
+	static const char *const names[] = { "log.1", "log" };
+	int added[ARRAY_SIZE(names)];
 	int n = 0;
 
-	for (size_t i = 0; i < FILES; i++) {
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
 		int fd = openat(r->dirfd, names[i], O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 
-		if (fd < 0 && errno != ENOENT)
-			return -errno;
 		if (fd >= 0 && !is_open(r, fd))
 			added[n++] = fd;
 		else if (fd >= 0)
 			close(fd);
 	}
-	if (n > 0 && r->n + (size_t)n > FILES)
-		close_files(r);
-	for (int i = 0; i < n; i++)
-		r->fds[r->n++] = added[i];
+	if (n == 0)
+		return 0;
+	for (; r->n > 1; r->n--) {
+		close(r->fds[0]);
+		memmove(r->fds, r->fds + 1, (r->n - 1) * sizeof(*r->fds));
+	}
+	memcpy(r->fds + r->n, added, (size_t)n * sizeof(*added));
+	r->n += (size_t)n;
+	r->at = 0;
 	return n;
 }
 
 int log_reader_new(int dirfd, struct log_reader **ret)
 {
 	struct log_reader *r = calloc(1, sizeof(*r));
-	int n;
 
 	if (!r)
 		return -ENOMEM;
 	r->dirfd = dirfd;
-	n = open_files(r);
-	if (n < 0) {
-		log_reader_free(r);
-		return n;
-	}
 	*ret = r;
 	return 0;
 }
@@ -164,37 +156,27 @@ static int read_file(struct log_reader *r, int (*cb)(void *data, const struct lo
 int log_reader_read(struct log_reader *r, int (*cb)(void *data, const struct log_line *line),
 		    void *data)
 {
-	int result = 0;
+	do {
+		while (r->at < r->n) {
+			int result = read_file(r, cb, data);
 
-	for (;;) {
-		for (; r->at < r->n; r->at++) {
-			result = read_file(r, cb, data);
 			if (result != 0)
 				return result;
 			if (r->at + 1 == r->n)
 				break;
+			r->at++;
 		}
-		/* At the end of the newest file that is open. Is it still the one that's written? */
-		result = open_files(r);
-		if (result <= 0)
-			return result;
-		/* Nothing follows in the old one: what it had was written before it was renamed. */
-	}
-}
-
-void log_reader_rewind(struct log_reader *r)
-{
-	for (size_t i = 0; i < r->n; i++)
-		(void)lseek(r->fds[i], 0, SEEK_SET);
-	r->at = 0;
-	buf_consume(&r->in, buf_len(&r->in));
+		/* At the end of the newest file that is open: has another one taken its place? */
+	} while (open_files(r) > 0);
+	return 0;
 }
 
 void log_reader_free(struct log_reader *r)
 {
 	if (!r)
 		return;
-	close_files(r);
+	while (r->n > 0)
+		close(r->fds[--r->n]);
 	buf_done(&r->in);
 	free(r);
 }

@@ -55,9 +55,7 @@ int log_reader_new(int dirfd, struct log_reader **ret);
 int log_reader_read(struct log_reader *r, int (*cb)(void *data, const struct log_line *line),
 		    void *data);
 
-/** log_reader_rewind() - Begin again with the first line that there was (log_reader_new()) */
-void log_reader_rewind(struct log_reader *r);
-
+/** log_reader_free() - NULL is fine */
 void log_reader_free(struct log_reader *r);
 
 /**

@@ -10,7 +10,6 @@
 #define USAGE		"podvm rm [OPTIONS] NAME..."
 #define OWNER_ENDING_MS 20000
 
-
 /* One whose container has ended may still be putting things away. */
 static int wait_for_owner(const struct target *t, struct err *e)
 {
@@ -80,7 +79,8 @@ int cli_rm(struct cli *cli, int argc, char **argv)
 	bool force = false;
 	bool all = false;
 	const struct cli_option options[] = {
-		{ "force", 'f', CLI_FLAG, &force, NULL, "Kill those that run; missing ones are fine" },
+		{ "force", 'f', CLI_FLAG, &force, NULL,
+		  "Kill those that run; missing ones are fine" },
 		{ "all", 'a', CLI_FLAG, &all, NULL, "All of them" },
 	};
 	struct err e = { 0 };

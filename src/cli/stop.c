@@ -24,7 +24,8 @@ int cli_stop(struct cli *cli, int argc, char **argv)
 	unsigned int seconds = END_OWN_TIMEOUT;
 	bool all = false;
 	const struct cli_option options[] = {
-		{ "time", 't', CLI_UINT, &seconds, "SECONDS", "Before SIGKILL (as --stop-timeout)" },
+		{ "time", 't', CLI_UINT, &seconds, "SECONDS",
+		  "Before SIGKILL (as --stop-timeout)" },
 		{ "all", 'a', CLI_FLAG, &all, NULL, "All that run" },
 	};
 	struct err e = { 0 };

@@ -217,8 +217,8 @@ int target_state_json(const struct target *t, struct json_object **ret, struct e
 
 int cli_print_json(struct json_object *obj)
 {
-	const char *text = json_object_to_json_string_ext(obj, JSON_C_TO_STRING_PRETTY |
-								       JSON_C_TO_STRING_NOSLASHESCAPE);
+	const char *text = json_object_to_json_string_ext(
+		obj, JSON_C_TO_STRING_PRETTY | JSON_C_TO_STRING_NOSLASHESCAPE);
 	struct err e = { 0 };
 
 	if (!text) {

@@ -1,0 +1,247 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* podvm image: the cache of container images, and the guest image (image_guest.c). */
+#include "cli/image.h"
+
+#include <errno.h>
+#include <stdio.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "cli/table.h"
+#include "cli/target.h"
+#include "oci/json.h"
+
+int image_open_store(struct cli *cli, struct image_store **ret, struct err *e)
+{
+	_cleanup_(freep) char *dir = str_printf("%s/images", cli->config.cache);
+
+	return dir ? image_store_open(dir, ret, e) : err_oom(e);
+}
+
+/* Options and at least @min names; what every subcommand begins with. */
+int image_parse(const char *usage, const struct cli_option *options, size_t n, int argc,
+		char **argv, int min, int *ret_rest, struct err *e)
+{
+	int r = cli_parse(usage, options, n, argc, argv, ret_rest, e);
+
+	if (r == 0 && argc - *ret_rest < min) {
+		r = err_set(e, -EINVAL, "no image is named");
+		err_hint(e, "usage: %s", usage);
+	}
+	return r;
+}
+
+/* ---- ls ---- */
+
+static const char *stored_ago(char *buf, size_t size, int64_t seconds)
+{
+	return cli_ago(buf, size, (uint64_t)MAX(seconds, (int64_t)0) * 1000000000);
+}
+
+static int add_row(struct table *table, const struct image_info *info, const char *ref)
+{
+	char id[16];
+	char size[32];
+	char ago[64];
+
+	snprintf(id, sizeof(id), "%.12s", info->digest + strlen("sha256:"));
+	return table_row(table, ref, id, stored_ago(ago, sizeof(ago), info->stored),
+			 cli_human_size(size, sizeof(size), info->size),
+			 info->in_use ? "yes" : "no");
+}
+
+static int print_table(const struct image_infos *infos)
+{
+	_cleanup_(table_done) struct table table = { .columns = 5 };
+	int r = table_row(&table, "NAME", "DIGEST", "STORED", "SIZE", "IN USE");
+
+	for (size_t i = 0; i < infos->n && r == 0; i++) {
+		const struct image_info *info = &infos->v[i];
+
+		if (info->refs.n == 0)
+			r = add_row(&table, info, "<none>");
+		for (size_t j = 0; j < info->refs.n && r == 0; j++)
+			r = add_row(&table, info, info->refs.v[j]);
+	}
+	if (r == 0)
+		table_print(&table);
+	return r;
+}
+
+static int print_json(const struct image_infos *infos)
+{
+	_cleanup_(json_putp) struct json_object *array = json_object_new_array();
+
+	if (!array)
+		return -ENOMEM;
+	for (size_t i = 0; i < infos->n; i++) {
+		const struct image_info *info = &infos->v[i];
+		struct json_object *o = json_push_object(array);
+
+		if (!o || json_add_string(o, "digest", info->digest) < 0 ||
+		    json_add_string(o, "config_digest", info->config_digest) < 0 ||
+		    json_add_strv(o, "names", &info->refs) < 0 ||
+		    json_add_string(o, "created", info->created) < 0 ||
+		    json_add_int(o, "stored", info->stored) < 0 ||
+		    json_add_u64(o, "size", info->size) < 0 ||
+		    json_add_bool(o, "in_use", info->in_use) < 0)
+			return -ENOMEM;
+	}
+	return cli_print_json(array);
+}
+
+static int image_ls(struct cli *cli, int argc, char **argv)
+{
+	_cleanup_(image_store_freep) struct image_store *store = NULL;
+	struct image_infos infos = { 0 };
+	bool json = false;
+	const struct cli_option options[] = {
+		{ "json", 0, CLI_FLAG, &json, NULL, "As JSON" },
+	};
+	struct err e = { 0 };
+	int rest = 0;
+	int r = image_parse("podvm image ls [OPTIONS]", options, ARRAY_SIZE(options), argc, argv, 0,
+			    &rest, &e);
+
+	if (r == CLI_HELP_SHOWN)
+		return 0;
+	if (r == 0)
+		r = image_open_store(cli, &store, &e);
+	if (r == 0)
+		r = image_store_list(store, &infos, &e);
+	if (r < 0)
+		return cli_fail(&e);
+	r = json ? print_json(&infos) : print_table(&infos);
+	image_infos_done(&infos);
+	if (r < 0) {
+		err_oom(&e);
+		return cli_fail(&e);
+	}
+	return r;
+}
+
+/* ---- pull, rm, prune ---- */
+
+static void on_progress(void *data, const char *stage, uint64_t done, uint64_t total)
+{
+	cli_progress(stage, done, total);
+}
+
+static int image_pull(struct cli *cli, int argc, char **argv)
+{
+	_cleanup_(image_store_freep) struct image_store *store = NULL;
+	struct image_options how = { .pull = IMAGE_PULL_ALWAYS, .progress = on_progress };
+	const struct cli_option options[] = {
+		{ "authfile", 0, CLI_STRING, &how.authfile, "FILE", "Credentials for registries" },
+	};
+	struct err e = { 0 };
+	int code = 0;
+	int rest = 0;
+	int r = image_parse("podvm image pull [OPTIONS] IMAGE...", options, ARRAY_SIZE(options),
+			    argc, argv, 1, &rest, &e);
+
+	if (r == CLI_HELP_SHOWN)
+		return 0;
+	if (r < 0 || image_open_store(cli, &store, &e) < 0)
+		return cli_fail(&e);
+	for (; rest < argc; rest++) {
+		_cleanup_(image_freep) struct image *image = NULL;
+
+		r = image_store_get(store, argv[rest], &how, &image, &e);
+		cli_progress(NULL, 0, 0);
+		if (r < 0)
+			code = cli_fail(&e);
+		else
+			puts(image->digest);
+	}
+	return code;
+}
+
+static int image_rm(struct cli *cli, int argc, char **argv)
+{
+	_cleanup_(image_store_freep) struct image_store *store = NULL;
+	struct err e = { 0 };
+	int code = 0;
+	int rest = 0;
+	int r = image_parse("podvm image rm IMAGE...", NULL, 0, argc, argv, 1, &rest, &e);
+
+	if (r == CLI_HELP_SHOWN)
+		return 0;
+	if (r < 0 || image_open_store(cli, &store, &e) < 0)
+		return cli_fail(&e);
+	for (; rest < argc; rest++) {
+		if (image_store_remove(store, argv[rest], &e) < 0)
+			code = cli_fail(&e);
+		else
+			puts(argv[rest]);
+	}
+	return code;
+}
+
+static int image_prune(struct cli *cli, int argc, char **argv)
+{
+	_cleanup_(image_store_freep) struct image_store *store = NULL;
+	uint64_t freed = 0;
+	bool all = false;
+	const struct cli_option options[] = {
+		{ "all", 'a', CLI_FLAG, &all, NULL,
+		  "All that aren't in use, not only the nameless" },
+	};
+	struct err e = { 0 };
+	char size[32];
+	int rest = 0;
+	int r = image_parse("podvm image prune [OPTIONS]", options, ARRAY_SIZE(options), argc, argv,
+			    0, &rest, &e);
+
+	if (r == CLI_HELP_SHOWN)
+		return 0;
+	if (r == 0)
+		r = image_open_store(cli, &store, &e);
+	if (r == 0)
+		r = image_store_prune(store, all, &freed, &e);
+	if (r < 0)
+		return cli_fail(&e);
+	printf("%d image%s removed, %s freed\n", r, r == 1 ? "" : "s",
+	       cli_human_size(size, sizeof(size), freed));
+	return 0;
+}
+
+/* ---- subcommands ---- */
+
+static const struct cli_verb commands[] = {
+	{ "ls", image_ls, "List the images in the cache" },
+	{ "pull", image_pull, "Fetch images and make them ready" },
+	{ "rm", image_rm, "Remove images from the cache" },
+	{ "prune", image_prune, "Remove images that nothing uses" },
+	{ "info", image_guest_info, "Show what the guest image is made of" },
+	{ "verify", image_verify,
+	  "Check the guest image, or cached images, against their digests" },
+};
+
+static void print_help(FILE *to)
+{
+	fputs("Usage: podvm image COMMAND [OPTIONS] [ARGUMENTS]\n\nCommands:\n", to);
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		fprintf(to, "  %-10s%s\n", commands[i].name, commands[i].summary);
+}
+
+int cli_image(struct cli *cli, int argc, char **argv)
+{
+	struct err e = { 0 };
+	char quoted[64];
+
+	if (argc < 2) {
+		print_help(stderr);
+		return CLI_FAILED;
+	}
+	if (str_eq(argv[1], "--help") || str_eq(argv[1], "-h")) {
+		print_help(stdout);
+		return 0;
+	}
+	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
+		if (str_eq(argv[1], commands[i].name))
+			return commands[i].main(cli, argc - 1, argv + 1);
+	err_set(&e, -EINVAL, "unknown command %s", log_quote(quoted, sizeof(quoted), argv[1]));
+	err_hint(&e, "'podvm image --help' lists the commands");
+	return cli_fail(&e);
+}
