@@ -65,7 +65,7 @@ void err_hint(struct err *e, const char *fmt, ...)
 
 void err_stage(struct err *e, const char *stage)
 {
-	if (!e || e->stage[0])
+	if (!e || !e->code || e->stage[0])
 		return;
 	snprintf(e->stage, sizeof(e->stage), "%s", stage);
 }

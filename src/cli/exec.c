@@ -13,7 +13,6 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/control.h"
 #include "sandbox/stdio.h"
-#include "storage/image_store.h"
 
 #define SPEC_MAX    ((size_t)4 << 20)
 #define EXEC_ID_LEN 32
@@ -82,19 +81,23 @@ static int parse(int argc, char **argv, struct exec_options *o, int *ret_rest, s
 			 ARRAY_SIZE(table), argc, argv, ret_rest, e);
 }
 
-/* Users by name are looked up in what the image's passwd and group say. */
-static int make_process(struct cli *cli, struct exec *x, char **args, struct err *e)
+/* What `podvm run` left in the run directory. */
+static int read_file(const struct exec *x, const char *name, char **ret, struct err *e)
+{
+	int r = file_read(x->rd.fd, name, SPEC_MAX, ret, NULL);
+
+	return r < 0 ? err_errno(e, r, "cannot read %s/%s", x->rd.path, name) : 0;
+}
+
+static int make_process(struct exec *x, char **args, struct err *e)
 {
 	_cleanup_(oci_exec_options_done) struct oci_exec_options o = { 0 };
-	_cleanup_(image_freep) struct image *image = NULL;
 	_cleanup_(freep) char *spec = NULL;
-	struct oci_users none = { 0 };
-	int r;
+	_cleanup_(freep) char *passwd = NULL;
+	_cleanup_(freep) char *group = NULL;
+	int r = 0;
 
-	r = file_read(x->rd.fd, "config.json", SPEC_MAX, &spec, NULL);
-	if (r < 0)
-		return err_errno(e, r, "cannot read %s/config.json", x->rd.path);
-	for (r = 0; r == 0 && *args; args++)
+	for (; r == 0 && *args; args++)
 		r = strv_add(&o.args, *args);
 	for (size_t i = 0; r == 0 && i < x->options.env.n; i++)
 		r = strv_add(&o.env, x->options.env.v[i]);
@@ -104,12 +107,10 @@ static int make_process(struct cli *cli, struct exec *x, char **args, struct err
 		return err_oom(e);
 	o.tty = x->options.tty;
 	o.privileged = x->options.privileged;
-	if (x->options.user && !str_empty(x->state.digest)) {
-		r = image_store_open(cli->config.cache, x->state.digest, &image, e);
-		if (r < 0)
-			return r;
-	}
-	return oci_exec_build(spec, &o, image ? image_users(image) : &none, &x->process, e);
+	r = read_file(x, "config.json", &spec, e);
+	r = r < 0 ? r : read_file(x, "passwd", &passwd, e);
+	r = r < 0 ? r : read_file(x, "group", &group, e);
+	return r < 0 ? r : oci_exec_build(spec, &o, &(struct oci_users){ passwd, group }, &x->process, e);
 }
 
 static void end(struct exec *x)
@@ -266,7 +267,7 @@ static int prepare(struct cli *cli, struct exec *x, const char *name, char **arg
 
 	r = cli_find(cli, name, &x->rd, &x->state, e);
 	if (r == 0)
-		r = make_process(cli, x, args, e);
+		r = make_process(x, args, e);
 	if (r == 0 && (r = random_hex(x->id, EXEC_ID_LEN)) < 0)
 		err_errno(e, r, "cannot make an id");
 	if (r == 0 && (r = loop_new(&x->loop)) < 0)

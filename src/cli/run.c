@@ -79,13 +79,17 @@ static int get_image(struct run *run, const char *ref, struct err *e)
 		[IMAGE_PULL_ALWAYS] = "always",
 		[IMAGE_PULL_NEVER] = "never",
 	};
-	struct image_get_options options = {
+	_cleanup_(image_store_freep) struct image_store *store = NULL;
+	_cleanup_(freep) char *dir = str_printf("%s/images", run->cli->config.cache);
+	struct image_options options = {
 		.pull = (enum image_pull)run->cli->config.pull,
 		.progress = on_progress,
 	};
 	const char *pull = run->options.pull;
 	int r;
 
+	if (!dir)
+		return err_oom(e);
 	for (size_t i = 0; pull && i < ARRAY_SIZE(policies); i++) {
 		if (!str_eq(pull, policies[i]))
 			continue;
@@ -94,7 +98,9 @@ static int get_image(struct run *run, const char *ref, struct err *e)
 	}
 	if (pull)
 		return err_set(e, -EINVAL, "--pull %s isn't missing, always or never", pull);
-	r = image_store_get(run->cli->config.cache, ref, &options, &run->image, e);
+	r = image_store_open(dir, &store, e);
+	if (r == 0)
+		r = image_store_get(store, ref, &options, &run->image, e);
 	cli_progress(NULL, 0, 0);
 	err_stage(e, "image");
 	return r;
@@ -146,8 +152,8 @@ static int check_names(struct run *run, struct err *e)
 
 static int stop_signal(const struct run *run, struct err *e)
 {
-	const struct oci_config *config = image_config(run->image);
-	const char *text = run->options.stop_signal ? run->options.stop_signal : config->stop_signal;
+	const char *text = run->options.stop_signal ? run->options.stop_signal :
+						      run->image->config.stop_signal;
 	int sig;
 
 	if (str_empty(text))
@@ -192,7 +198,7 @@ static int fill_state(struct run *run, const char *ref, char **args, int sig)
 	if (r == 0 && !st->name)
 		r = (st->name = strndup(run->rd.id, SHORT_ID)) ? 0 : -ENOMEM;
 	r = r < 0 ? r : str_set(&st->image, ref);
-	r = r < 0 ? r : str_set(&st->digest, image_digest(run->image));
+	r = r < 0 ? r : str_set(&st->digest, run->image->digest);
 	r = r < 0 ? r : str_set(&st->network, run->plan.network ? "user" : "none");
 	r = r < 0 ? r : str_set(&st->stop_signal, sig_text);
 	for (size_t i = 0; r == 0 && i < o->publish.n; i++)
@@ -203,6 +209,27 @@ static int fill_state(struct run *run, const char *ref, char **args, int sig)
 	else if (r == 0)
 		r = (st->hostname = strndup(run->rd.id, SHORT_ID)) ? 0 : -ENOMEM;
 	return r;
+}
+
+/* The spec, and what other commands need to know of the image. */
+static int write_spec(struct run *run, char **args, struct err *e)
+{
+	const struct oci_users users = { run->image->passwd, run->image->group };
+	const struct {
+		const char *name;
+		const char *text;
+	} files[] = { { "passwd", users.passwd }, { "group", users.group } };
+	int r;
+
+	r = run_spec_make(&run->options, &run->plan, run->rd.id, run->state.hostname, args,
+			  &run->image->config, &users, &run->spec, e);
+	if (r < 0)
+		return r;
+	r = file_replace(run->rd.fd, "config.json", run->spec, strlen(run->spec), 0600);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
+		r = file_replace(run->rd.fd, files[i].name, files[i].text, strlen(files[i].text),
+				 0600);
+	return r < 0 ? err_errno(e, r, "cannot write into %s", run->rd.path) : 0;
 }
 
 /* Prepare everything that needs no machine. */
@@ -228,11 +255,7 @@ static int prepare(struct run *run, const char *ref, char **args, struct err *e)
 	if (r == 0 && fill_state(run, ref, args, sig) < 0)
 		r = err_oom(e);
 	if (r == 0)
-		r = run_spec_make(&run->options, &run->plan, run->rd.id, run->state.hostname, args,
-				  image_config(run->image), image_users(run->image), &run->spec, e);
-	if (r == 0 &&
-	    (r = file_replace(run->rd.fd, "config.json", run->spec, strlen(run->spec), 0600)) < 0)
-		err_errno(e, r, "cannot write config.json");
+		r = write_spec(run, args, e);
 	err_stage(e, "spec");
 	return r;
 }
@@ -331,7 +354,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		},
 		.state = &run->state,
 		.spec = run->spec,
-		.image_fd = image_fd(run->image),
+		.image_fd = run->image->fd,
 		.scratch_fd = run->scratch_fd,
 		.dns = &run->plan.dns,
 		.add_hosts = run->options.add_host.v,

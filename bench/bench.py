@@ -1,0 +1,222 @@
+# SPDX-License-Identifier: Apache-2.0
+"""PodVM's benchmarks: what a container in a microVM costs, in numbers that can be repeated.
+
+Counts (instructions, exits, bytes, pages) don't depend on what else the machine does. Wall times do:
+they are taken in turns, as medians, and mean something only beside each other.
+"""
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+import stock
+
+BUILD, SAMPLES = sys.argv[1], int(sys.argv[2])
+PODVM = f"{BUILD}/src/cli/podvm"
+IMAGE = f"{BUILD}/image"
+CACHE = os.environ.get("PODVM_CACHE") or os.path.expanduser("~/.cache/podvm")
+results = {}
+rows = []
+
+
+def show(key, text, value, unit, note=""):
+    results[key] = {"value": value, "unit": unit, "note": note}
+    rows.append((text, value, unit, note))
+    print(f"  {text:<52} {value:>14,.1f} {unit:<6} {note}", flush=True)
+
+
+class Bed:
+    """A configuration of our own: state and caches in a temporary directory."""
+
+    def __init__(self, **vmm):
+        self.dir = tempfile.mkdtemp(prefix="podvm-bench-")
+        self.config = f"{self.dir}/podvm.conf"
+        with open(self.config, "w") as f:
+            f.write(f"[paths]\nimage={IMAGE}\nstate={self.dir}/run\ncache={CACHE}/bench\n[vmm]\n")
+            f.write("".join(f"{k}={v}\n" for k, v in vmm.items()))
+        os.chmod(self.config, 0o600)
+
+    def podvm(self, *args, log=None, **kwargs):
+        command = [PODVM] + (["--log-level", log] if log else []) + list(args)
+        kwargs.setdefault("timeout", 600)
+        return subprocess.run(command, env=dict(os.environ, PODVM_CONFIG=self.config),
+                              capture_output=True, **kwargs)
+
+    def wrapper(self, lines):
+        """A program that starts QEMU with other arguments; for the binary= key."""
+        path = f"{self.dir}/qemu"
+        with open(path, "w") as f:
+            f.write("#!/bin/bash\n" + lines)
+        os.chmod(path, 0o755)
+        with open(self.config, "a") as f:
+            f.write(f"[vmm]\nbinary={path}\n")
+
+    def close(self):
+        subprocess.run(["rm", "-rf", self.dir], check=True)
+
+
+def test_image(name):
+    """Reference of one of the images that the end-to-end tests use."""
+    out = subprocess.run([f"{os.path.dirname(__file__)}/../tests/e2e/images.sh"],
+                         capture_output=True, text=True, check=True).stdout
+    return f"oci:{out.strip().splitlines()[-1]}/oci:{name}"
+
+
+def check(run):
+    if run.returncode != 0:
+        raise RuntimeError(f"{run.args}: {run.stderr.decode()}")
+    return run
+
+
+ICOUNT = r"""
+args=()
+for a in "$@"; do
+	a=${a//accel=kvm/accel=tcg}
+	args+=("$(sed -E 's/tsc_early_khz=[0-9]+/tsc_early_khz=1000000/' <<<"$a")")
+done
+exec qemu-system-x86_64 "${args[@]}" -icount shift=0,sleep=off
+"""
+
+TRACE = r"""
+exec qemu-system-x86_64 "$@" -trace 'memory_region_ops_*' -trace virtio_serial_handle_control_message \
+	-D "$(dirname "$0")/trace"
+"""
+
+
+def boot_instructions(base):
+    bed = Bed(accel="tcg")
+    bed.wrapper(ICOUNT)
+    values = []
+    for _ in range(2):
+        run = check(bed.podvm("run", "--rm", "--net", "none", base, "true", log="info"))
+        values.append(int(re.search(rb"boot_tsc=(\d+)", run.stderr).group(1)))
+    bed.close()
+    show("boot_instructions", "instructions to agent-ready", values[0] / 1e6, "e6",
+         f"again: {values[1] / 1e6:.1f}e6")
+    with tempfile.TemporaryDirectory(prefix="podvm-stock-") as work:
+        package, count = stock.instructions(work)
+    show("stock_instructions", "Debian's cloud kernel, static init, same flags", count / 1e6, "e6",
+         package)
+
+
+def boot_accesses(base):
+    bed = Bed(accel="tcg")
+    bed.wrapper(TRACE)
+    check(bed.podvm("run", "--rm", "--net", "none", base, "true"))
+    mmio = pio = 0
+    with open(f"{bed.dir}/trace", errors="replace") as f:
+        for line in f:
+            # The guest opens the agent's port: PORT_OPEN is event 6.
+            if "virtio_serial_handle_control_message" in line and re.search(r"event 6|, 6", line):
+                break
+            if "memory_region_ops" in line:
+                mmio += 1
+    bed.close()
+    show("boot_accesses", "device accesses (MMIO and PIO) to agent-ready", mmio, "")
+
+
+def run_times(base):
+    bed = Bed()
+    stages = {}
+    totals = []
+    for _ in range(SAMPLES):
+        began = time.monotonic()
+        run = check(bed.podvm("run", "--rm", "--timings", base, "echo", "hello"))
+        totals.append((time.monotonic() - began) * 1e3)
+        for name, ms in re.findall(rb"^  (\S.*?) +([0-9.]+) ms$", run.stderr, re.M):
+            stages.setdefault(name.decode(), []).append(float(ms))
+    for name, values in stages.items():
+        show(f"run_{name.replace(' ', '_')}", f"podvm run: {name}", statistics.median(values), "ms",
+             f"min {min(values):.1f} max {max(values):.1f}")
+    show("run_process", "podvm run: the whole command", statistics.median(totals), "ms",
+         f"min {min(totals):.1f} max {max(totals):.1f}")
+    bed.close()
+
+
+def smaps(pid):
+    text = open(f"/proc/{pid}/smaps_rollup").read()
+    get = lambda k: sum(int(v) for v in re.findall(rf"^{k}: +(\d+) kB", text, re.M)) / 1024
+    return get("Pss"), get("Private_Clean") + get("Private_Dirty")
+
+
+def children(pid):
+    found = [pid]
+    for task in os.listdir(f"/proc/{pid}/task"):
+        for child in open(f"/proc/{pid}/task/{task}/children").read().split():
+            found += children(int(child))
+    return found
+
+
+def running(base):
+    """What a container costs while it runs, and what can be done with it."""
+    bed = Bed()
+    with open(bed.config, "a") as f:
+        f.write("[vm]\nmemory=128M\n")
+    name = check(bed.podvm("run", "-d", base, "sleep", "100000")).stdout.decode().strip()
+    meminfo = check(bed.podvm("exec", name, "cat", "/proc/meminfo")).stdout.decode()
+    available = int(re.search(r"MemAvailable: +(\d+)", meminfo).group(1)) / 1024
+    show("guest_memory", "guest memory not available to containers, of 128 MiB", 128 - available,
+         "MiB")
+    owner = json.loads(check(bed.podvm("inspect", name)).stdout)[0]["pid"]
+    for pid in children(owner):
+        comm = open(f"/proc/{pid}/comm").read().strip()
+        pss, private = smaps(pid)
+        show(f"pss_{comm}", f"host process {comm}: PSS", pss, "MiB", f"private {private:.1f} MiB")
+    times = []
+    for _ in range(max(SAMPLES, 20)):
+        began = time.monotonic()
+        check(bed.podvm("exec", name, "true"))
+        times.append((time.monotonic() - began) * 1e3)
+    show("exec", "podvm exec true", statistics.median(times), "ms", f"min {min(times):.1f}")
+    size = 64
+    began = time.monotonic()
+    out = check(bed.podvm("exec", name, "dd", "if=/dev/zero", "bs=1M", f"count={size}"))
+    assert len(out.stdout) == size << 20
+    show("stdout", "stdout of an exec", size / (time.monotonic() - began), "MiB/s")
+    began = time.monotonic()
+    check(bed.podvm("exec", "-i", name, "sh", "-c", "cat >/dev/null", input=bytes(size << 20)))
+    show("stdin", "stdin of an exec", size / (time.monotonic() - began), "MiB/s")
+    bed.podvm("rm", "-f", name)
+    bed.close()
+
+
+def sizes():
+    manifest = json.load(open(f"{IMAGE}/manifest.json"))
+    total = 0
+    for part in ("kernel", "rootfs"):
+        total += manifest[part]["size"]
+        show(f"size_{part}", f"guest image: {manifest[part]['file']}", manifest[part]["size"] / 1e6,
+             "MB")
+    show("size_image", "guest image: both", total / 1e6, "MB")
+
+
+def machine():
+    model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read()).group(1)
+    qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True)
+    return {"cpu": model, "cores": os.cpu_count(), "kernel": platform.release(),
+            "qemu": qemu.stdout.splitlines()[0], "load": os.getloadavg()[0],
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())}
+
+
+def main():
+    info = machine()
+    print("PodVM benchmarks:", ", ".join(f"{k} {v}" for k, v in info.items()))
+    base = test_image("base")
+    sizes()
+    boot_instructions(base)
+    boot_accesses(base)
+    run_times(base)
+    running(base)
+    info["load_at_end"] = os.getloadavg()[0]
+    with open(f"{BUILD}/bench.json", "w") as f:
+        json.dump({"machine": info, "samples": SAMPLES, "results": results}, f, indent=2)
+    print(f"written to {BUILD}/bench.json")
+
+
+if __name__ == "__main__":
+    main()
