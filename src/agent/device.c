@@ -1,0 +1,136 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "agent/device.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "agent/uevent.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+/* Number of the first SCSI host that is a virtio one, or a negative errno. */
+static int scsi_host(void)
+{
+	_cleanup_(closedirp) DIR *dir = opendir("/sys/class/scsi_host");
+	struct dirent *d;
+
+	if (!dir)
+		return -errno;
+	while ((d = readdir(dir))) {
+		_cleanup_(freep) char *name = NULL;
+		char path[300];
+		uint64_t number;
+
+		if (!str_starts(d->d_name, "host") || parse_u64(d->d_name + 4, 9999, &number) < 0)
+			continue;
+		snprintf(path, sizeof(path), "%s/proc_name", d->d_name);
+		if (file_read(dirfd(dir), path, 64, &name, NULL) == 0 &&
+		    str_starts(name, "virtio_scsi"))
+			return (int)number;
+	}
+	return -ENODEV;
+}
+
+/* The block device that a SCSI device has got, if it has one yet. */
+static int scsi_node(int host, unsigned int lun, char path[DEVICE_PATH_MAX])
+{
+	_cleanup_(closedirp) DIR *dir = NULL;
+	char block[96];
+	struct dirent *d;
+
+	snprintf(block, sizeof(block), "/sys/class/scsi_device/%d:0:0:%u/device/block", host, lun);
+	dir = opendir(block);
+	while (dir && (d = readdir(dir))) {
+		if (d->d_name[0] == '.')
+			continue;
+		if (snprintf(path, DEVICE_PATH_MAX, "/dev/%s", d->d_name) >= DEVICE_PATH_MAX)
+			return -ENAMETOOLONG;
+		return access(path, F_OK) < 0 ? -errno : 0;
+	}
+	return -ENODEV;
+}
+
+int device_scsi(unsigned int lun, uint64_t deadline_ms, char path[DEVICE_PATH_MAX], struct err *e)
+{
+	_cleanup_(close_fdp) int events = uevent_open();
+	char scan[64];
+	char target[32];
+	int host;
+	int r;
+
+	if (events < 0)
+		return err_errno(e, events, "cannot listen for devices");
+	host = scsi_host();
+	if (host < 0)
+		return err_errno(e, host, "there is no virtio-scsi controller");
+	if (scsi_node(host, lun, path) == 0)
+		return 0;
+	snprintf(scan, sizeof(scan), "/sys/class/scsi_host/host%d/scan", host);
+	snprintf(target, sizeof(target), "0 0 %u", lun);
+	r = file_write(AT_FDCWD, scan, target);
+	if (r < 0)
+		return err_errno(e, r, "cannot scan for the disk at LUN %u", lun);
+	/* The scan is over, the disk driver looks at what it found in its own time. */
+	while (scsi_node(host, lun, path) < 0) {
+		r = uevent_wait(events, deadline_ms);
+		if (r < 0)
+			return err_errno(e, r, "there is no disk at LUN %u", lun);
+	}
+	return 0;
+}
+
+int device_scsi_remove(unsigned int lun)
+{
+	int host = scsi_host();
+	char path[96];
+
+	if (host < 0)
+		return host;
+	snprintf(path, sizeof(path), "/sys/class/scsi_device/%d:0:0:%u/device/delete", host, lun);
+	return file_write(AT_FDCWD, path, "1");
+}
+
+static int blk_node(const char *serial, char path[DEVICE_PATH_MAX])
+{
+	_cleanup_(closedirp) DIR *dir = opendir("/sys/block");
+	struct dirent *d;
+
+	if (!dir)
+		return -errno;
+	while ((d = readdir(dir))) {
+		_cleanup_(freep) char *text = NULL;
+		char file[300];
+
+		if (!str_starts(d->d_name, "vd"))
+			continue;
+		snprintf(file, sizeof(file), "%s/serial", d->d_name);
+		if (file_read(dirfd(dir), file, 64, &text, NULL) < 0)
+			continue;
+		text[strcspn(text, "\n")] = '\0';
+		if (!str_eq(text, serial))
+			continue;
+		if (snprintf(path, DEVICE_PATH_MAX, "/dev/%s", d->d_name) >= DEVICE_PATH_MAX)
+			return -ENAMETOOLONG;
+		return access(path, F_OK) < 0 ? -errno : 0;
+	}
+	return -ENODEV;
+}
+
+int device_blk(const char *serial, uint64_t deadline_ms, char path[DEVICE_PATH_MAX], struct err *e)
+{
+	_cleanup_(close_fdp) int events = uevent_open();
+	int r;
+
+	if (events < 0)
+		return err_errno(e, events, "cannot listen for devices");
+	while (blk_node(serial, path) < 0) {
+		r = uevent_wait(events, deadline_ms);
+		if (r < 0)
+			return err_errno(e, r, "there is no disk with serial number %s", serial);
+	}
+	return 0;
+}

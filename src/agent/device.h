@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_AGENT_DEVICE_H
+#define PODVM_AGENT_DEVICE_H
+
+/*
+ * Finding disks: by LUN on the virtio-scsi controller (plugged while the guest runs; the kernel
+ * scans only what we ask it to, scsi_mod.scan=manual), or by serial number of a virtio-blk disk.
+ * All of it blocks, so it's for workers.
+ */
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+#define DEVICE_PATH_MAX 64
+
+/**
+ * device_scsi() - The disk at a LUN
+ * @lun:	Logical unit, 0-16383
+ * @deadline_ms: Of clock_ms()
+ * @path:	Gets its node, "/dev/sda"
+ * @e:		What failed
+ *
+ * Return: 0 or a negative errno
+ */
+int device_scsi(unsigned int lun, uint64_t deadline_ms, char path[DEVICE_PATH_MAX], struct err *e);
+
+/** device_scsi_remove() - Flush and forget the disk at a LUN, so that the host may unplug it */
+int device_scsi_remove(unsigned int lun);
+
+/**
+ * device_blk() - The virtio-blk disk of a serial number
+ * @serial:	Serial number, at most 20 bytes
+ * @deadline_ms: Of clock_ms()
+ * @path:	Gets its node, "/dev/vdb"
+ * @e:		What failed
+ *
+ * Return: 0 or a negative errno
+ */
+int device_blk(const char *serial, uint64_t deadline_ms, char path[DEVICE_PATH_MAX], struct err *e);
+
+#endif

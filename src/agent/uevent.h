@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_AGENT_UEVENT_H
+#define PODVM_AGENT_UEVENT_H
+
+/*
+ * Waiting for devices. The kernel announces every change of a device on a netlink socket. What it
+ * says is not parsed: an announcement only means that it's worth looking again. Open the socket
+ * before the first look, and none is missed.
+ */
+
+#include <stdint.h>
+
+/** uevent_open() - A socket for the kernel's announcements. Return: Descriptor or negative errno */
+int uevent_open(void);
+
+/**
+ * uevent_wait() - Block until something was announced
+ * @fd:		From uevent_open()
+ * @deadline_ms: Of clock_ms()
+ *
+ * Return: 0, -ETIMEDOUT or another negative errno
+ */
+int uevent_wait(int fd, uint64_t deadline_ms);
+
+#endif
