@@ -51,7 +51,7 @@ scripts=$(git ls-files | while read -r file; do
 	esac
 done)
 if [ -n "$scripts" ]; then
-	printf '%s\n' "$scripts" | xargs -r "$check" -x -f gcc || status=1
+	printf '%s\n' "$scripts" | xargs -r "$check" -x -S warning -f gcc || status=1
 fi
 
 [ "$status" -eq 0 ] && echo "style: ok"
