@@ -1,0 +1,190 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_TESTS_FAKE_QEMU_H
+#define PODVM_TESTS_FAKE_QEMU_H
+
+/*
+ * A QEMU without a machine, for tests of the driver: the test program run with QEMU's arguments.
+ * It talks QMP and writes to the console what it was asked for, one command a line. The file name
+ * of its kernel says what it does otherwise:
+ *
+ *	ok		nothing else; the guest's agent opens its port
+ *	dies		complains and exits
+ *	hangs		never greets
+ *	closes		closes its control connection, and lives on
+ *	garbage		sends what isn't QMP, and lives on
+ *	reset		the guest resets itself
+ *	internal-error	the CPUs stop
+ *	bad-device	device_add fails
+ *	holds-disk	answers device_del, but never lets go of the disk
+ *	mute		doesn't answer add-fd
+ *	flood		writes 1 MiB to the console
+ *	report		tells its surroundings on the console
+ */
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+struct fake_qemu {
+	const char *mode;
+	int qmp;
+	int console;
+};
+
+/* The argument that begins with @prefix, behind that; NULL when there is none. */
+static const char *fake_arg(char **argv, const char *prefix)
+{
+	for (; *argv; argv++)
+		if (strncmp(*argv, prefix, strlen(prefix)) == 0)
+			return *argv + strlen(prefix);
+	return NULL;
+}
+
+static void fake_say(const struct fake_qemu *f, const char *text)
+{
+	(void)!write(f->qmp, text, strlen(text));
+}
+
+static void fake_print(const struct fake_qemu *f, const char *text)
+{
+	(void)!write(f->console, text, strlen(text));
+}
+
+/* How many times a kernel was started: bytes of the file beside it. */
+static void fake_count(const char *kernel)
+{
+	char path[256];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s.runs", kernel);
+	fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	(void)!write(fd, "x", 1);
+	close(fd);
+}
+
+static void fake_report(const struct fake_qemu *f)
+{
+	char line[256];
+	int fds = 0;
+	DIR *dir = opendir("/proc/self/fd");
+
+	while (dir && readdir(dir))
+		fds++;
+	if (dir)
+		closedir(dir);
+	getcwd(line, sizeof(line) - 64);
+	/* . and .. and the directory itself are no descriptors of ours */
+	snprintf(line + strlen(line), 64, " environment=%s descriptors=%d\n",
+		 environ[0] ? environ[0] : "none", fds - 3);
+	fake_print(f, line);
+}
+
+static void fake_flood(const struct fake_qemu *f)
+{
+	for (int i = 0; i < (1 << 20) / 16; i++)
+		fake_print(f, "fifteen letters\n");
+}
+
+static void fake_answer(const struct fake_qemu *f, const char *command, const char *id)
+{
+	char text[256];
+	bool is_add = strcmp(command, "device_add") == 0;
+
+	if (strcmp(f->mode, "mute") == 0 && strcmp(command, "add-fd") == 0)
+		return;
+	if (strcmp(f->mode, "bad-device") == 0 && is_add)
+		snprintf(text, sizeof(text),
+			 "{\"error\":{\"class\":\"GenericError\",\"desc\":\"no\"},\"id\":%s}\n",
+			 id);
+	else
+		snprintf(text, sizeof(text), "{\"return\":{},\"id\":%s}\n", id);
+	fake_say(f, text);
+}
+
+static void fake_command(const struct fake_qemu *f, char *line)
+{
+	char command[64] = "";
+	char id[24] = "";
+	const char *disk = strstr(line, "\"id\":\"disk");
+
+	if (sscanf(line, "{\"execute\":\"%63[^\"]\",\"id\":%23[0-9]", command, id) != 2)
+		return;
+	fake_print(f, command);
+	fake_print(f, "\n");
+	fake_answer(f, command, id);
+	if (strcmp(command, "device_del") == 0 && disk && strcmp(f->mode, "holds-disk") != 0) {
+		char text[128];
+
+		snprintf(text, sizeof(text),
+			 "{\"event\":\"DEVICE_DELETED\",\"data\":{\"device\":\"disk%d\"}}\n",
+			 atoi(disk + strlen("\"id\":\"disk")));
+		fake_say(f, text);
+	}
+}
+
+/* What a mode does once the monitor is connected. */
+static void fake_act(const struct fake_qemu *f)
+{
+	if (strcmp(f->mode, "garbage") == 0)
+		fake_say(f, "Segmentation fault\n");
+	if (strcmp(f->mode, "internal-error") == 0)
+		fake_say(f, "{\"event\":\"STOP\"}\n");
+	if (strcmp(f->mode, "reset") == 0) {
+		fake_say(f, "{\"event\":\"SHUTDOWN\",\"data\":{\"reason\":\"guest-reset\"}}\n");
+		fake_print(f, "Kernel panic\n");
+		exit(0);
+	}
+	if (strcmp(f->mode, "report") == 0)
+		fake_report(f);
+	if (strcmp(f->mode, "flood") == 0)
+		fake_flood(f);
+	if (strcmp(f->mode, "ok") == 0)
+		fake_say(f, "{\"event\":\"VSERPORT_CHANGE\",\"data\":{\"open\":true}}\n");
+}
+
+static int fake_qemu_main(char **argv)
+{
+	struct fake_qemu f = { .mode = "" };
+	char line[4096];
+	size_t len = 0;
+
+	for (char **arg = argv; *arg; arg++)
+		if (strcmp(*arg, "-kernel") == 0 && arg[1])
+			f.mode = arg[1];
+	fake_count(f.mode);
+	f.mode = strrchr(f.mode, '/') ? strrchr(f.mode, '/') + 1 : f.mode;
+	f.qmp = atoi(fake_arg(argv, "socket,id=qmp,fd="));
+	f.console = atoi(fake_arg(argv, "socket,id=console,fd="));
+	if (strcmp(f.mode, "dies") == 0) {
+		fprintf(stderr, "a warning\nfake-qemu: cannot go on\n");
+		return 1;
+	}
+	if (strcmp(f.mode, "hangs") == 0)
+		pause();
+	fake_say(&f, "{\"QMP\":{}}\n");
+	while (read(f.qmp, line + len, 1) == 1) {
+		bool negotiated;
+
+		if (line[len] != '\n') {
+			len = len + 2 < sizeof(line) ? len + 1 : len;
+			continue;
+		}
+		line[len] = '\0';
+		len = 0;
+		negotiated = strstr(line, "query-status") != NULL;
+		fake_command(&f, line);
+		if (negotiated)
+			fake_act(&f);
+		if (strcmp(f.mode, "closes") == 0 && negotiated) {
+			close(f.qmp);
+			pause();
+		}
+	}
+	return 0;
+}
+
+#endif

@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* QEMU's command line: which devices there are, that every descriptor arrives, what is refused. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "vmm/qemu.h"
+
+/* Numbers that no test gives away by accident. */
+enum { ROOT_FD = 901, CONSOLE_FD, AGENT_FD, QMP_FD, NIC_FD, TAP_FD, SHARE_FD };
+
+/* A machine, its configuration, and what came out. */
+struct bed {
+	struct vmm_config config;
+	struct qemu_machine machine;
+	struct strv argv;
+	struct spawn spawn;
+	struct err e;
+	char *joined;
+};
+
+static int setup(void **state)
+{
+	struct bed *bed = calloc(1, sizeof(*bed));
+
+	if (!bed)
+		return -1;
+	bed->config = (struct vmm_config){
+		.kernel = "/usr/share/podvm/vmlinux",
+		.cmdline = "root=/dev/vda",
+		.rootfs_fd = ROOT_FD,
+		.vcpus = 2,
+		.memory = UINT64_C(128) << 20,
+	};
+	bed->machine = (struct qemu_machine){
+		.binary = "/usr/bin/qemu-system-x86_64",
+		.config = &bed->config,
+		.accel = VMM_ACCEL_TCG,
+		.console_fd = CONSOLE_FD,
+		.agent_fd = AGENT_FD,
+		.qmp_fd = QMP_FD,
+		.tsc_khz = 2500000,
+	};
+	bed->spawn = SPAWN_INIT;
+	*state = bed;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct bed *bed = *state;
+
+	strv_done(&bed->argv);
+	free(bed->joined);
+	free(bed);
+	return 0;
+}
+
+static void add_nic(struct bed *bed, int fd, bool tap, const char *mac)
+{
+	struct vmm_nic *nic = &bed->config.nics[bed->config.n_nics++];
+
+	*nic = (struct vmm_nic){ .fd = fd, .tap = tap };
+	snprintf(nic->mac, sizeof(nic->mac), "%s", mac);
+}
+
+static void add_share(struct bed *bed, int fd, const char *tag)
+{
+	struct vmm_share *share = &bed->config.shares[bed->config.n_shares++];
+
+	share->fd = fd;
+	snprintf(share->tag, sizeof(share->tag), "%s", tag);
+}
+
+/* All arguments, each followed by a newline. */
+static const char *make(struct bed *bed)
+{
+	size_t len = 1;
+
+	assert_int_equal(qemu_cmdline(&bed->machine, &bed->argv, &bed->spawn, &bed->e), 0);
+	for (size_t i = 0; i < bed->argv.n; i++)
+		len += strlen(bed->argv.v[i]) + 1;
+	bed->joined = calloc(1, len);
+	assert_non_null(bed->joined);
+	for (size_t i = 0; i < bed->argv.n; i++)
+		strcat(strcat(bed->joined, bed->argv.v[i]), "\n");
+	return bed->joined ? bed->joined : "";
+}
+
+static int refuse(struct bed *bed)
+{
+	int r = qemu_cmdline(&bed->machine, &bed->argv, &bed->spawn, &bed->e);
+
+	assert_true(bed->e.msg[0]);
+	return r;
+}
+
+static void assert_has(const char *args, const char *what)
+{
+	if (!strstr(args, what))
+		fail_msg("no %s in:\n%s", what, args);
+}
+
+static void assert_lacks(const char *args, const char *what)
+{
+	if (strstr(args, what))
+		fail_msg("%s in:\n%s", what, args);
+}
+
+/* QEMU finds the descriptor @fd where @before on the command line says that it is. */
+static void assert_given(const struct bed *bed, const char *before, int fd)
+{
+	const char *at = strstr(bed->joined, before);
+	int target;
+
+	assert_non_null(at);
+	target = atoi(at + strlen(before));
+	for (size_t i = 0; i < bed->spawn.n_fds; i++) {
+		if (bed->spawn.fds[i].fd != fd)
+			continue;
+		assert_int_equal(bed->spawn.fds[i].target, target);
+		return;
+	}
+	fail_msg("descriptor %d is not given", fd);
+}
+
+static size_t count_devices(const struct bed *bed)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < bed->argv.n; i++)
+		n += str_eq(bed->argv.v[i], "-device");
+	return n;
+}
+
+static void full_machine(struct bed *bed)
+{
+	add_nic(bed, NIC_FD, false, "02:00:00:00:00:01");
+	add_nic(bed, TAP_FD, true, "02:00:00:00:00:02");
+	add_share(bed, SHARE_FD, "data");
+}
+
+static void test_every_descriptor_is_given_and_no_other(void **state)
+{
+	struct bed *bed = *state;
+
+	full_machine(bed);
+	make(bed);
+	assert_given(bed, "socket,id=qmp,fd=", QMP_FD);
+	assert_given(bed, "socket,id=console,fd=", CONSOLE_FD);
+	assert_given(bed, "socket,id=agent,fd=", AGENT_FD);
+	assert_given(bed, "-add-fd\nfd=", ROOT_FD);
+	assert_given(bed, "addr.type=fd,addr.str=", NIC_FD);
+	assert_given(bed, "tap,id=net1,fd=", TAP_FD);
+	assert_given(bed, "socket,id=share0,fd=", SHARE_FD);
+	assert_int_equal(bed->spawn.n_fds, 7);
+}
+
+static void test_the_devices_are_these_and_no_more(void **state)
+{
+	static const char *const devices[] = {
+		"virtio-serial-device,", "virtserialport,",	  "virtio-blk-device,",
+		"virtio-scsi-device,",	 "virtio-rng-device,",	  "virtio-balloon-device,",
+		"virtio-net-device,",	 "vhost-user-fs-device,",
+	};
+	struct bed *bed = *state;
+	const char *args;
+
+	full_machine(bed);
+	args = make(bed);
+	for (size_t i = 0; i < ARRAY_SIZE(devices); i++)
+		assert_has(args, devices[i]);
+	assert_int_equal(count_devices(bed), ARRAY_SIZE(devices) + 1); /* two networks */
+	assert_has(args, "\n-nodefaults\n");
+	assert_has(args, "\n-no-user-config\n");
+	assert_has(args, "\n-no-reboot\n");
+	assert_has(args, "filename=/dev/fdset/1,read-only=on");
+}
+
+static void test_q35_has_modern_pci_devices_only(void **state)
+{
+	struct bed *bed = *state;
+	const char *args;
+
+	full_machine(bed);
+	bed->config.machine = "q35";
+	bed->machine.pci = true;
+	args = make(bed);
+	assert_int_equal(count_devices(bed), 9);
+	assert_lacks(args, "-device,");
+	assert_has(args, "virtio-blk-pci-non-transitional,");
+	assert_has(args, "vhost-user-fs-pci,");
+	assert_has(args, "sata=off");
+	assert_has(args, ",romfile=\n");
+	assert_lacks(args, "acpi=off");
+}
+
+static void test_memory_is_shared_only_for_shares(void **state)
+{
+	struct bed *bed = *state;
+	const char *args = make(bed);
+
+	assert_has(args, "memory-backend-ram,id=ram,size=134217728,share=off");
+	assert_lacks(args, "memfd");
+}
+
+static void test_memory_with_a_share(void **state)
+{
+	struct bed *bed = *state;
+
+	add_share(bed, SHARE_FD, "data");
+	assert_has(make(bed), "memory-backend-memfd,id=ram,size=134217728,share=on");
+}
+
+static void test_emulation(void **state)
+{
+	struct bed *bed = *state;
+	const char *args = make(bed);
+
+	assert_has(args, "\ntcg,tb-size=");
+	assert_has(args, "\n-cpu\nmax\n");
+	assert_has(args, "pit=on,pic=on,rtc=on");
+	assert_has(args, " mitigations=off ");
+	assert_has(args, " tsc_early_khz=2500000 ");
+	assert_has(args, "\n-sandbox\non,");
+}
+
+static void test_kvm(void **state)
+{
+	struct bed *bed = *state;
+	const char *args;
+
+	bed->machine.accel = VMM_ACCEL_KVM;
+	bed->machine.binary = "/usr/bin/qemu-system-x86_64-microvm";
+	args = make(bed);
+	assert_has(args, "\n-accel\nkvm\n");
+	assert_has(args, "\n-cpu\nhost\n");
+	assert_lacks(args, "mitigations=off");
+	assert_lacks(args, "tsc_early_khz");
+	assert_lacks(args, "-sandbox"); /* Debian's small program has none */
+}
+
+static void test_kernel_command_line(void **state)
+{
+	struct bed *bed = *state;
+	_cleanup_(freep) char *quiet = qemu_kernel_cmdline(&bed->machine);
+	_cleanup_(freep) char *debug = NULL;
+
+	assert_non_null(quiet);
+	assert_true(str_starts(quiet, "root=/dev/vda console=ttyS0 panic=-1 reboot=t "));
+	assert_has(quiet, " quiet");
+	bed->config.debug = true;
+	debug = qemu_kernel_cmdline(&bed->machine);
+	assert_non_null(debug);
+	assert_has(debug, " ignore_loglevel");
+	assert_lacks(debug, " quiet");
+}
+
+static void test_microvm_has_eight_slots(void **state)
+{
+	struct bed *bed = *state;
+
+	full_machine(bed);
+	add_nic(bed, NIC_FD, false, "02:00:00:00:00:03");
+	assert_int_equal(refuse(bed), -ENOSPC);
+	assert_has(bed->e.hint, "q35");
+}
+
+static void test_q35_has_room(void **state)
+{
+	struct bed *bed = *state;
+
+	full_machine(bed);
+	add_nic(bed, NIC_FD, false, "02:00:00:00:00:03");
+	bed->machine.pci = true;
+	make(bed);
+}
+
+static void test_names_do_not_become_options(void **state)
+{
+	struct bed *bed = *state;
+
+	add_share(bed, SHARE_FD, "x,drive=root");
+	assert_int_equal(refuse(bed), -EINVAL);
+}
+
+static void test_an_address_is_needed(void **state)
+{
+	struct bed *bed = *state;
+
+	add_nic(bed, NIC_FD, false, "");
+	assert_int_equal(refuse(bed), -EINVAL);
+}
+
+static void test_a_long_kernel_command_line_is_refused(void **state)
+{
+	struct bed *bed = *state;
+	char cmdline[2000];
+
+	memset(cmdline, 'x', sizeof(cmdline) - 1);
+	cmdline[sizeof(cmdline) - 1] = '\0';
+	bed->config.cmdline = cmdline;
+	assert_int_equal(refuse(bed), -E2BIG);
+}
+
+static void test_machine_types(void **state)
+{
+	struct bed *bed = *state;
+	bool pci;
+
+	assert_int_equal(qemu_is_pci(NULL, &pci, NULL), 0);
+	assert_false(pci);
+	assert_int_equal(qemu_is_pci("q35", &pci, NULL), 0);
+	assert_true(pci);
+	assert_int_equal(qemu_is_pci("isapc", &pci, &bed->e), -EINVAL);
+	assert_true(bed->e.hint[0]);
+}
+
+int main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_every_descriptor_is_given_and_no_other),
+		TEST(test_the_devices_are_these_and_no_more),
+		TEST(test_q35_has_modern_pci_devices_only),
+		TEST(test_memory_is_shared_only_for_shares),
+		TEST(test_memory_with_a_share),
+		TEST(test_emulation),
+		TEST(test_kvm),
+		TEST(test_kernel_command_line),
+		TEST(test_microvm_has_eight_slots),
+		TEST(test_q35_has_room),
+		TEST(test_names_do_not_become_options),
+		TEST(test_an_address_is_needed),
+		TEST(test_a_long_kernel_command_line_is_refused),
+		TEST(test_machine_types),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

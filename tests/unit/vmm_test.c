@@ -1,0 +1,516 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Machines from start to end, with a QEMU that is played by this very program (fake_qemu.h). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <limits.h>
+#include <sys/stat.h>
+
+#include "base/fd.h"
+#include "base/str.h"
+#include "fake_qemu.h"
+#include "vmm/vmm-internal.h"
+
+#define PATIENCE_MS 10000
+
+static char self[PATH_MAX];
+
+/* How an operation ended. */
+struct result {
+	bool over;
+	struct err e;
+	struct bed *free_bed;
+};
+
+struct bed {
+	struct loop *loop;
+	struct vmm *vmm;
+	char dir[64];
+	char kernel[96];
+	int disk;
+	int image;
+	struct result start;
+	struct result op;
+	bool exited;
+	struct vmm_exit exit;
+	size_t output;
+};
+
+static void on_done(void *data, const struct err *e)
+{
+	struct result *result = data;
+
+	assert_false(result->over);
+	result->over = true;
+	if (e)
+		result->e = *e;
+	if (result->free_bed)
+		vmm_free(TAKE_PTR(result->free_bed->vmm));
+}
+
+static void on_exited(void *data, const struct vmm_exit *exit)
+{
+	struct bed *bed = data;
+
+	assert_false(bed->exited);
+	bed->exited = true;
+	bed->exit = *exit;
+}
+
+static int setup(void **state)
+{
+	struct bed *bed = calloc(1, sizeof(*bed));
+
+	if (!bed)
+		return -1;
+	*state = bed;
+	snprintf(bed->dir, sizeof(bed->dir), "/tmp/podvm-vmm-test-XXXXXX");
+	if (!mkdtemp(bed->dir) || loop_new(&bed->loop) < 0)
+		return -1;
+	bed->disk = open(bed->dir, O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	bed->image = open(self, O_RDONLY | O_CLOEXEC);
+	if (bed->disk < 0 || bed->image < 0)
+		return -1;
+	return vmm_new(bed->loop, vmm_driver_find("qemu"), on_exited, bed, &bed->vmm);
+}
+
+static int teardown(void **state)
+{
+	struct bed *bed = *state;
+
+	vmm_free(bed->vmm);
+	loop_free(bed->loop);
+	close(bed->disk);
+	close(bed->image);
+	(void)rm_rf(AT_FDCWD, bed->dir);
+	free(bed);
+	return 0;
+}
+
+static struct vmm_config config(struct bed *bed, const char *mode)
+{
+	int fd;
+
+	snprintf(bed->kernel, sizeof(bed->kernel), "%s/%s", bed->dir, mode);
+	fd = open(bed->kernel, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	close(fd);
+	return (struct vmm_config){
+		.binary = self,
+		.accel = VMM_ACCEL_TCG,
+		.kernel = bed->kernel,
+		.rootfs_fd = bed->image,
+		.vcpus = 1,
+		.memory = UINT64_C(128) << 20,
+		.state_dir = bed->dir,
+	};
+}
+
+static void wait_for(struct bed *bed, const bool *flag)
+{
+	assert_int_equal(loop_run_until(bed->loop, flag, PATIENCE_MS), 0);
+}
+
+static void start(struct bed *bed, const char *mode)
+{
+	struct vmm_config c = config(bed, mode);
+
+	assert_int_equal(vmm_start(bed->vmm, &c, on_done, &bed->start, NULL), 0);
+	assert_false(bed->start.over);
+}
+
+static void start_well(struct bed *bed, const char *mode)
+{
+	start(bed, mode);
+	wait_for(bed, &bed->start.over);
+	assert_int_equal(bed->start.e.code, 0);
+}
+
+static int attach(struct bed *bed, bool readonly, struct vmm_disk_addr *addr)
+{
+	struct vmm_disk disk = { .fd = readonly ? bed->image : bed->disk,
+				 .readonly = readonly,
+				 .serial = "disk" };
+
+	bed->op = (struct result){ .free_bed = bed->op.free_bed };
+	return vmm_attach_disk(bed->vmm, &disk, addr, on_done, &bed->op, NULL);
+}
+
+static void attach_well(struct bed *bed, const char *lun)
+{
+	struct vmm_disk_addr addr;
+
+	assert_int_equal(attach(bed, true, &addr), 0);
+	assert_string_equal(addr.driver, "scsi");
+	assert_string_equal(addr.source, lun);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+}
+
+static void detach_well(struct bed *bed, const char *lun)
+{
+	struct vmm_disk_addr addr = { .driver = "scsi" };
+
+	snprintf(addr.source, sizeof(addr.source), "%s", lun);
+	bed->op = (struct result){ 0 };
+	assert_int_equal(vmm_detach_disk(bed->vmm, &addr, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+}
+
+/* Wait until the console's last lines are these. */
+static void assert_console(struct bed *bed, unsigned int lines, const char *expected)
+{
+	uint64_t deadline = clock_ms() + PATIENCE_MS;
+	char tail[1024];
+
+	do {
+		bool never = false;
+
+		(void)loop_run_until(bed->loop, &never, 2);
+		vmm_console_tail(bed->vmm, lines, tail, sizeof(tail));
+	} while (!str_eq(tail, expected) && clock_ms() < deadline);
+	assert_string_equal(tail, expected);
+}
+
+static void test_start(void **state)
+{
+	struct bed *bed = *state;
+	_cleanup_(close_fdp) int agent = -EBADF;
+
+	start_well(bed, "ok");
+	assert_true(vmm_pid(bed->vmm) > 0);
+	assert_int_equal(vmm_accel(bed->vmm), VMM_ACCEL_TCG);
+	agent = vmm_agent_fd(bed->vmm);
+	assert_true(agent >= 0);
+	assert_true(vmm_agent_fd(bed->vmm) < 0);
+	assert_false(bed->exited);
+}
+
+static void test_the_process_has_nothing_of_ours(void **state)
+{
+	struct bed *bed = *state;
+
+	start_well(bed, "report");
+	/* stdin, stdout, stderr, control connection, console, agent, root image */
+	assert_console(bed, 1, "/ environment=none descriptors=7");
+}
+
+static void test_a_start_that_is_refused_calls_nobody(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_config c = config(bed, "ok");
+	struct err e = { 0 };
+
+	c.binary = "/nonexistent/qemu";
+	assert_int_equal(vmm_start(bed->vmm, &c, on_done, &bed->start, &e), -ENOENT);
+	assert_non_null(strstr(e.msg, "/nonexistent/qemu"));
+	assert_true(e.hint[0]);
+	vmm_free(TAKE_PTR(bed->vmm));
+	assert_false(bed->start.over);
+	assert_false(bed->exited);
+}
+
+static void test_a_death_at_the_start_says_why(void **state)
+{
+	struct bed *bed = *state;
+
+	start(bed, "dies");
+	wait_for(bed, &bed->exited);
+	assert_int_equal(bed->exit.code, 1);
+	assert_string_equal(bed->exit.message, "fake-qemu: cannot go on");
+	assert_int_equal(bed->start.e.code, -ECONNRESET);
+	assert_non_null(strstr(bed->start.e.msg, "cannot go on"));
+}
+
+static void test_freeing_a_machine_that_hangs_at_the_start(void **state)
+{
+	struct bed *bed = *state;
+
+	start(bed, "hangs");
+	vmm_free(TAKE_PTR(bed->vmm));
+	assert_int_equal(bed->start.e.code, -ECONNRESET);
+	assert_false(bed->exited);
+}
+
+static void test_a_reset_of_the_guest_is_an_exit(void **state)
+{
+	struct bed *bed = *state;
+
+	start(bed, "reset");
+	wait_for(bed, &bed->exited);
+	assert_int_equal(bed->exit.code, 0);
+	assert_non_null(strstr(bed->exit.message, "guest-reset"));
+	assert_console(bed, 1, "Kernel panic");
+}
+
+static void test_a_halted_cpu_is_an_exit(void **state)
+{
+	struct bed *bed = *state;
+
+	start(bed, "internal-error");
+	wait_for(bed, &bed->exited);
+	assert_non_null(strstr(bed->exit.message, "KVM internal error"));
+}
+
+static void test_without_control_connection_it_is_killed(void **state)
+{
+	static const char *const modes[] = { "closes", "garbage" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(modes); i++) {
+		struct bed *bed;
+
+		if (i > 0)
+			assert_int_equal(setup(state), 0);
+		bed = *state;
+		start(bed, modes[i]);
+		wait_for(bed, &bed->exited);
+		assert_int_equal(bed->exit.code, 128 + SIGKILL);
+		if (i + 1 < ARRAY_SIZE(modes))
+			teardown(state);
+	}
+}
+
+static void test_disks_come_and_go(void **state)
+{
+	struct bed *bed = *state;
+
+	start_well(bed, "ok");
+	attach_well(bed, "0");
+	attach_well(bed, "1");
+	assert_console(bed, 3, "add-fd\nblockdev-add\ndevice_add");
+	detach_well(bed, "0");
+	assert_console(bed, 3, "device_del\nblockdev-del\nremove-fd");
+	attach_well(bed, "0");
+	attach_well(bed, "2");
+}
+
+static void test_a_disk_that_fails_leaves_nothing(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk_addr addr;
+
+	start_well(bed, "bad-device");
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(attach(bed, true, &addr), 0);
+		assert_string_equal(addr.source, "0");
+		wait_for(bed, &bed->op.over);
+		assert_int_equal(bed->op.e.code, -EIO);
+		assert_string_equal(bed->op.e.msg, "device_add: no");
+		assert_console(bed, 5, "add-fd\nblockdev-add\ndevice_add\nblockdev-del\nremove-fd");
+	}
+}
+
+static void test_there_is_room_for_so_many_disks(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk_addr addr;
+
+	start_well(bed, "ok");
+	for (int i = 0; i < VMM_MAX_DISKS; i++) {
+		assert_int_equal(attach(bed, true, &addr), 0);
+		wait_for(bed, &bed->op.over);
+	}
+	assert_int_equal(attach(bed, true, &addr), -ENOSPC);
+}
+
+static void test_disks_that_are_none(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk disk = { .fd = bed->disk, .readonly = true };
+	struct vmm_disk_addr addr;
+	int pipe_fds[2];
+
+	start_well(bed, "ok");
+	/* opened for writing, but to be read-only */
+	assert_int_equal(vmm_attach_disk(bed->vmm, &disk, &addr, on_done, &bed->op, NULL), -EINVAL);
+	assert_int_equal(pipe2(pipe_fds, O_CLOEXEC), 0);
+	disk.fd = pipe_fds[0];
+	assert_int_equal(vmm_attach_disk(bed->vmm, &disk, &addr, on_done, &bed->op, NULL), -EINVAL);
+	close(pipe_fds[0]);
+	close(pipe_fds[1]);
+	disk = (struct vmm_disk){ .fd = bed->disk, .serial = "a\",\"b\":\"c" };
+	assert_int_equal(vmm_attach_disk(bed->vmm, &disk, &addr, on_done, &bed->op, NULL), -EINVAL);
+	addr = (struct vmm_disk_addr){ .driver = "scsi", .source = "9" };
+	assert_int_equal(vmm_detach_disk(bed->vmm, &addr, on_done, &bed->op, NULL), -ENODEV);
+}
+
+static void test_death_fails_what_is_under_way_before_it_is_told(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk_addr addr;
+
+	start_well(bed, "mute");
+	assert_int_equal(attach(bed, true, &addr), 0);
+	assert_console(bed, 1, "add-fd");
+	assert_int_equal(kill(vmm_pid(bed->vmm), SIGKILL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, -ECONNRESET);
+	assert_false(bed->exited);
+	wait_for(bed, &bed->exited);
+	assert_int_equal(bed->exit.code, 128 + SIGKILL);
+	assert_int_equal(attach(bed, true, &addr), -ECONNRESET);
+}
+
+static void test_death_while_the_guest_holds_a_disk(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk_addr addr = { .driver = "scsi", .source = "0" };
+
+	start_well(bed, "holds-disk");
+	attach_well(bed, "0");
+	bed->op = (struct result){ 0 };
+	assert_int_equal(vmm_detach_disk(bed->vmm, &addr, on_done, &bed->op, NULL), 0);
+	assert_console(bed, 1, "device_del");
+	assert_false(bed->op.over);
+	assert_int_equal(kill(vmm_pid(bed->vmm), SIGKILL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, -ECONNRESET);
+}
+
+static void test_freeing_in_a_callback(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk_addr addr;
+
+	start_well(bed, "mute");
+	bed->op.free_bed = bed;
+	assert_int_equal(attach(bed, true, &addr), 0);
+	assert_console(bed, 1, "add-fd");
+	assert_int_equal(kill(vmm_pid(bed->vmm), SIGKILL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_null(bed->vmm);
+	assert_false(bed->exited);
+}
+
+static void test_pause_and_resume(void **state)
+{
+	struct bed *bed = *state;
+
+	start_well(bed, "ok");
+	assert_int_equal(vmm_pause(bed->vmm, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	bed->op = (struct result){ 0 };
+	assert_int_equal(vmm_resume(bed->vmm, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	assert_console(bed, 2, "stop\ncont");
+}
+
+static void count_output(void *data, const void *bytes, size_t n)
+{
+	struct bed *bed = data;
+
+	bed->output += n;
+}
+
+static void test_a_flooded_console(void **state)
+{
+	struct bed *bed = *state;
+
+	vmm_console_on_output(bed->vmm, count_output, bed);
+	start_well(bed, "flood");
+	assert_int_equal(vmm_pause(bed->vmm, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_console(bed, 2, "fifteen letters\nstop");
+	assert_true(bed->output > 1 << 20);
+}
+
+static void free_nothing(struct vmm *vmm)
+{
+}
+
+static void test_what_a_driver_has_not_got(void **state)
+{
+	static const struct vmm_driver bare = { .name = "bare", .free = free_nothing };
+	struct bed *bed = *state;
+	struct vmm *vmm;
+	struct err e = { 0 };
+
+	assert_int_equal(vmm_new(bed->loop, &bare, NULL, NULL, &vmm), 0);
+	assert_int_equal(vmm_pause(vmm, on_done, NULL, &e), -EOPNOTSUPP);
+	assert_non_null(strstr(e.msg, "bare"));
+	vmm_free(vmm);
+	assert_null(vmm_driver_find("bare"));
+	assert_string_equal(vmm_driver_name(vmm_driver_at(0)), "qemu");
+}
+
+static off_t runs(struct bed *bed)
+{
+	char path[128];
+	struct stat st;
+
+	snprintf(path, sizeof(path), "%s.runs", bed->kernel);
+	return stat(path, &st) == 0 ? st.st_size : 0;
+}
+
+static void test_kvm_that_runs_a_guest_is_remembered(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_config c = config(bed, "ok");
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		skip();
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(vmm_accel_auto(vmm_driver_find("qemu"), &c, NULL), VMM_ACCEL_KVM);
+		assert_int_equal(runs(bed), 1);
+	}
+	/* With another kernel it's another question. */
+	c = config(bed, "dies");
+	assert_int_equal(vmm_accel_auto(vmm_driver_find("qemu"), &c, NULL), VMM_ACCEL_TCG);
+	assert_int_equal(runs(bed), 1);
+}
+
+static void test_kvm_without_guests_is_remembered_with_the_reason(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_config c = config(bed, "dies");
+
+	if (access("/dev/kvm", R_OK | W_OK) < 0)
+		skip();
+	for (int i = 0; i < 2; i++) {
+		struct err why = { 0 };
+
+		assert_int_equal(vmm_accel_auto(vmm_driver_find("qemu"), &c, &why), VMM_ACCEL_TCG);
+		assert_non_null(strstr(why.msg, "cannot go on"));
+		assert_int_equal(runs(bed), 1);
+	}
+}
+
+int main(int argc, char **argv)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+	const struct CMUnitTest tests[] = {
+		TEST(test_start),
+		TEST(test_the_process_has_nothing_of_ours),
+		TEST(test_a_start_that_is_refused_calls_nobody),
+		TEST(test_a_death_at_the_start_says_why),
+		TEST(test_freeing_a_machine_that_hangs_at_the_start),
+		TEST(test_a_reset_of_the_guest_is_an_exit),
+		TEST(test_a_halted_cpu_is_an_exit),
+		TEST(test_without_control_connection_it_is_killed),
+		TEST(test_disks_come_and_go),
+		TEST(test_a_disk_that_fails_leaves_nothing),
+		TEST(test_there_is_room_for_so_many_disks),
+		TEST(test_disks_that_are_none),
+		TEST(test_death_fails_what_is_under_way_before_it_is_told),
+		TEST(test_death_while_the_guest_holds_a_disk),
+		TEST(test_freeing_in_a_callback),
+		TEST(test_pause_and_resume),
+		TEST(test_a_flooded_console),
+		TEST(test_what_a_driver_has_not_got),
+		TEST(test_kvm_that_runs_a_guest_is_remembered),
+		TEST(test_kvm_without_guests_is_remembered_with_the_reason),
+	};
+
+	if (argc > 1 && str_eq(argv[1], "-machine"))
+		return fake_qemu_main(argv);
+	if (!realpath("/proc/self/exe", self))
+		return 1;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
