@@ -125,9 +125,10 @@ static const char *reason(char *line)
 	msg += strlen("msg=\"");
 	out = msg;
 	for (char *in = msg; *in && *in != '"'; in++) {
-		if (*in == '\\' && in[1])
-			in++;
-		*out++ = *in;
+		bool escaped = *in == '\\' && in[1];
+
+		in += escaped;
+		*out++ = escaped && *in == 'n' ? ' ' : *in;
 	}
 	*out = '\0';
 	return msg;

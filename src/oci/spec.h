@@ -74,7 +74,7 @@ enum oci_ns { OCI_NS_PID, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_CGROUP, OCI_NS_COUNT };
  * @hostname:	Name; NULL: that of the guest stays visible and HOSTNAME is not set
  * @tty:	A terminal: TERM=xterm, /dev/console
  * @readonly:	Read-only root; /run, /tmp, /var/tmp and the image's volumes become tmpfs
- * @privileged:	All capabilities and devices, no seccomp, nothing masked or read-only
+ * @privileged:	All capabilities, every device allowed, no seccomp, nothing masked or read-only
  * @no_new_privileges: Setuid programs don't raise privileges
  * @cap_add:	"NET_ADMIN", "CAP_NET_ADMIN", "ALL"; either case
  * @cap_drop:	The same
@@ -84,17 +84,18 @@ enum oci_ns { OCI_NS_PID, OCI_NS_IPC, OCI_NS_UTS, OCI_NS_CGROUP, OCI_NS_COUNT };
  * @n_mounts:	How many
  * @shm_size:	Bytes of /dev/shm; 0: 64 MiB
  * @memory:	Limit in bytes; 0: none
- * @memory_swap: Limit of memory and swap together in bytes; 0: as @memory
+ * @memory_swap: Limit of memory and swap together in bytes; 0: not set (the guest has no swap)
  * @cpu_quota:	Microseconds of CPU time in each @cpu_period; 0: no limit
  * @cpu_period:	Microseconds; 0: 100000
  * @cpu_shares:	Weight as of cgroup v1 (1024: normal); 0: not set
  * @pids_limit:	Processes; 0: 2048, -1: unlimited
  * @oom_score_adj: -1000 to 1000, set when @has_oom_score_adj
  * @has_oom_score_adj: Whether @oom_score_adj is set
- * @ulimits:	Resource limits
+ * @ulimits:	Resource limits; nofile and nproc are 1048576 unless set
  * @n_ulimits:	How many
  * @cgroup_path: linux.cgroupsPath; NULL: crun's choice
- * @sysctl:	Kernel parameters of the container's namespaces
+ * @sysctl:	Kernel parameters of the container's namespaces; those of the network (net.*) are
+ *		the machine's and refused
  * @annotations: Annotations of the spec
  * @ns_path:	For each namespace: NULL: a new one, "host": the guest's, or a path of the guest
  *		(/proc/PID/ns/pid) to join

@@ -450,8 +450,8 @@ static void test_special_files(void **state)
 
 	put_index(f, entry, NULL);
 	assert_int_equal(rename(path, moved), 0);
-	assert_int_equal(symlink(moved, path), 0);
-	assert_true(load(f, NULL) < 0);
+	assert_int_equal(symlink("../../moved", path), 0);
+	assert_int_equal(load(f, NULL), -ELOOP);
 	assert_int_equal(unlink(path), 0);
 	assert_int_equal(mkfifo(path, 0600), 0);
 	assert_int_equal(load(f, NULL), -EBADMSG);

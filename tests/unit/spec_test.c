@@ -410,14 +410,18 @@ static void test_mounts(void **state)
 	assert_joined(mount_on(f->spec, "/dev/mqueue"), "options", "bind");
 	assert_true(array_has(mount_on(f->spec, "/dev/shm"), "options", "size=1048576"));
 	assert_true(array_has(mount_on(f->spec, "/sys"), "options", "ro"));
-	/* Parents come first. */
+	/* Nothing is mounted below a place that is mounted on later. */
 	mounts = at(f->spec, "mounts");
-	for (size_t i = 1; i < json_object_array_length(mounts); i++) {
-		const char *child = str_at(json_object_array_get_idx(mounts, i - 1), "destination");
-		const char *parent = str_at(json_object_array_get_idx(mounts, i), "destination");
-		size_t n = strlen(parent);
+	for (size_t i = 0; i < json_object_array_length(mounts); i++) {
+		const char *earlier = str_at(json_object_array_get_idx(mounts, i), "destination");
 
-		assert_false(strncmp(child, parent, n) == 0 && child[n] == '/');
+		for (size_t j = i + 1; j < json_object_array_length(mounts); j++) {
+			const char *later = str_at(json_object_array_get_idx(mounts, j),
+						   "destination");
+			size_t n = strlen(later);
+
+			assert_false(strncmp(earlier, later, n) == 0 && earlier[n] == '/');
+		}
 	}
 }
 
@@ -467,6 +471,7 @@ static void test_readonly(void **state)
 	assert_int_equal(build(f), 0);
 	assert_true(json_object_get_boolean(at(f->spec, "root.readonly")));
 	assert_string_equal(str_at(mount_on(f->spec, "/tmp"), "type"), "tmpfs");
+	assert_true(array_has(mount_on(f->spec, "/tmp"), "options", "mode=1777"));
 	assert_non_null(mount_on(f->spec, "/var/lib/db"));
 }
 
