@@ -12,7 +12,7 @@
 #include "oci/spec.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/control.h"
-#include "sandbox/stdio.h"
+#include "sandbox/streams.h"
 
 #define SPEC_MAX    ((size_t)4 << 20)
 #define EXEC_ID_LEN 32
@@ -38,7 +38,7 @@ struct exec {
 	char id[EXEC_ID_LEN + 1];
 	struct loop *loop;
 	struct ttrpc_client *client;
-	struct stdio *stdio;
+	struct streams *streams;
 	struct ttrpc_pending *waiting;
 	struct loop_signal *signals[ARRAY_SIZE(signals)];
 	struct loop_timer *drain;
@@ -51,7 +51,7 @@ struct exec {
 static void exec_done(struct exec *x)
 {
 	terminal_restore();
-	stdio_free(x->stdio);
+	streams_free(x->streams);
 	if (x->waiting)
 		ttrpc_cancel(x->waiting);
 	ttrpc_client_free(x->client);
@@ -141,7 +141,7 @@ static void on_drained(void *data)
 	end(data);
 }
 
-static void on_stdio_done(void *data, const struct err *e)
+static void on_streams_done(void *data, const struct err *e)
 {
 	struct exec *x = data;
 
@@ -164,7 +164,7 @@ static void on_waited(void *data, const ProtobufCMessage *msg, const struct err 
 	}
 	x->exited = true;
 	x->code = (int)resp->exit_status;
-	if (stdio_done(x->stdio) ||
+	if (streams_done(x->streams) ||
 	    loop_timer_new(x->loop, DRAIN_MS, on_drained, x, &x->drain) < 0)
 		end(x);
 }
@@ -225,7 +225,7 @@ static int start(struct exec *x, struct err *e)
 static int watch(struct exec *x, struct err *e)
 {
 	Podvm__Agent__V1__ProcessRequest req = PODVM__AGENT__V1__PROCESS_REQUEST__INIT;
-	struct stdio_config config = {
+	struct streams_config config = {
 		.loop = x->loop,
 		.client = x->client,
 		.container_id = x->state.id,
@@ -234,7 +234,7 @@ static int watch(struct exec *x, struct err *e)
 		.fds = { STDOUT_FILENO, STDERR_FILENO },
 		.stdin_fd = x->options.interactive ? STDIN_FILENO : -1,
 		.broken = on_broken,
-		.done = on_stdio_done,
+		.done = on_streams_done,
 		.data = x,
 	};
 	int r = 0;
@@ -244,7 +244,7 @@ static int watch(struct exec *x, struct err *e)
 	if (r == 0 && x->options.tty && x->options.interactive)
 		terminal_raw();
 	if (r == 0)
-		r = stdio_new(&config, &x->stdio);
+		r = streams_new(&config, &x->streams);
 	req.container_id = x->state.id;
 	req.exec_id = x->id;
 	if (r == 0)

@@ -15,7 +15,7 @@
 #include "cli/terminal.h"
 #include "sandbox/control.h"
 #include "sandbox/log_writer.h"
-#include "sandbox/stdio.h"
+#include "sandbox/streams.h"
 
 #define DRAIN_MS    2000 /* for output that a background process still holds open */
 #define SHUTDOWN_MS 5000
@@ -31,7 +31,7 @@ struct runner {
 	struct sandbox *sandbox;
 	struct container *container;
 	struct control *control;
-	struct stdio *stdio;
+	struct streams *streams;
 	struct log_writer *log;
 	struct loop_signal *signals[ARRAY_SIZE(signals)];
 	struct loop_timer *kill_timer;
@@ -124,7 +124,7 @@ static void on_container_exit(void *data, const struct container_exit *exit, con
 	r->config->state->oom_killed = exit->oom_killed;
 	r->config->state->finished_ns = now_ns();
 	r->phase = DRAINING;
-	if (!r->stdio || stdio_done(r->stdio)) {
+	if (!r->streams || streams_done(r->streams)) {
 		end(r);
 		return;
 	}
@@ -192,7 +192,7 @@ static void on_signal(void *data, int signum)
 
 /* ---- its output ---- */
 
-static void on_output(void *data, enum stdio_stream stream, const void *bytes, size_t n)
+static void on_output(void *data, enum streams_which stream, const void *bytes, size_t n)
 {
 	struct runner *r = data;
 
@@ -209,7 +209,7 @@ static void on_broken(void *data)
 	stop(r, r->config->stop_timeout_ms);
 }
 
-static void on_stdio_done(void *data, const struct err *e)
+static void on_streams_done(void *data, const struct err *e)
 {
 	struct runner *r = data;
 
@@ -219,10 +219,10 @@ static void on_stdio_done(void *data, const struct err *e)
 		end(r);
 }
 
-static int start_stdio(struct runner *r, struct err *e)
+static int start_streams(struct runner *r, struct err *e)
 {
 	const struct runner_config *c = r->config;
-	struct stdio_config config = {
+	struct streams_config config = {
 		.loop = r->loop,
 		.client = sandbox_agent(r->sandbox),
 		.container_id = c->sandbox.rundir->id,
@@ -232,16 +232,16 @@ static int start_stdio(struct runner *r, struct err *e)
 		.stdin_fd = c->input && !c->detached ? STDIN_FILENO : -1,
 		.output = on_output,
 		.broken = on_broken,
-		.done = on_stdio_done,
+		.done = on_streams_done,
 		.data = r,
 	};
 	int ret;
 
 	if (c->detached)
-		config.fds[STDIO_STDOUT] = config.fds[STDIO_STDERR] = -1;
+		config.fds[STREAMS_STDOUT] = config.fds[STREAMS_STDERR] = -1;
 	if (c->terminal && config.stdin_fd >= 0)
 		terminal_raw();
-	ret = stdio_new(&config, &r->stdio);
+	ret = streams_new(&config, &r->streams);
 	return ret < 0 ? err_errno(e, ret, "cannot relay the container's streams") : 0;
 }
 
@@ -283,7 +283,7 @@ static void on_created(void *data, const struct err *e)
 	r->start_us = clock_us();
 	ret = control_new(r->sandbox, stop, r, &r->control, &err);
 	if (ret == 0)
-		ret = start_stdio(r, &err);
+		ret = start_streams(r, &err);
 	if (ret == 0 && (ret = container_wait(r->container, on_container_exit, r)) < 0)
 		err_errno(&err, ret, "cannot watch the container");
 	if (ret == 0 && (ret = container_start(r->container, on_started, r)) < 0)
@@ -376,7 +376,7 @@ static int begin(struct runner *r, struct err *e)
 static void done(struct runner *r)
 {
 	terminal_restore();
-	stdio_free(r->stdio);
+	streams_free(r->streams);
 	container_free(r->container);
 	if (r->control)
 		control_free(r->control);

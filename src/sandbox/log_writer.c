@@ -16,7 +16,7 @@ struct log_writer {
 	int dirfd;
 	int fd;
 	uint64_t size;
-	struct buf partial[STDIO_STREAMS]; /* a line whose end hasn't come yet */
+	struct buf partial[STREAMS_COUNT]; /* a line whose end hasn't come yet */
 	struct buf out;
 };
 
@@ -46,7 +46,7 @@ int log_writer_new(int dirfd, struct log_writer **ret)
 	return 0;
 }
 
-static void add_line(struct log_writer *w, enum stdio_stream stream, const char *stamp, char tag,
+static void add_line(struct log_writer *w, enum streams_which stream, const char *stamp, char tag,
 		     const void *bytes, size_t n)
 {
 	struct buf *p = &w->partial[stream];
@@ -83,7 +83,7 @@ static void stamp_now(char *stamp, size_t size)
 	snprintf(stamp + n, size - n, ".%09ldZ", now.tv_nsec);
 }
 
-void log_writer_add(struct log_writer *w, enum stdio_stream stream, const void *bytes, size_t n)
+void log_writer_add(struct log_writer *w, enum streams_which stream, const void *bytes, size_t n)
 {
 	const char *p = bytes;
 	char stamp[48];
@@ -116,9 +116,9 @@ void log_writer_free(struct log_writer *w)
 	if (!w)
 		return;
 	stamp_now(stamp, sizeof(stamp));
-	for (int i = 0; i < STDIO_STREAMS; i++) {
+	for (int i = 0; i < STREAMS_COUNT; i++) {
 		if (buf_len(&w->partial[i]) > 0)
-			add_line(w, (enum stdio_stream)i, stamp, 'P', "", 0);
+			add_line(w, (enum streams_which)i, stamp, 'P', "", 0);
 		buf_done(&w->partial[i]);
 	}
 	flush(w);

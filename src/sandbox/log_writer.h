@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "sandbox/stdio.h"
+#include "sandbox/streams.h"
 
 #define LOG_WRITER_MAX  ((uint64_t)16 << 20)
 #define LOG_WRITER_LINE ((size_t)16 << 10) /* longer ones are written in parts */
@@ -26,7 +26,7 @@ struct log_writer;
 int log_writer_new(int dirfd, struct log_writer **ret);
 
 /** log_writer_add() - Output as it came, in pieces of any size */
-void log_writer_add(struct log_writer *w, enum stdio_stream stream, const void *bytes, size_t n);
+void log_writer_add(struct log_writer *w, enum streams_which stream, const void *bytes, size_t n);
 
 /** log_writer_free() - Write out what is left of lines without an end; NULL is fine */
 void log_writer_free(struct log_writer *w);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "sandbox/stdio.h"
+#include "sandbox/streams.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -18,8 +18,8 @@
 
 /* One direction of output. Reading goes on while less than one chunk waits to be written. */
 struct output {
-	struct stdio *owner;
-	enum stdio_stream stream;
+	struct streams *owner;
+	enum streams_which stream;
 	int fd;             /* our own, or -EBADF */
 	bool socket;
 	struct loop_io *io; /* while it's full */
@@ -38,9 +38,9 @@ struct input {
 	bool closed;
 };
 
-struct stdio {
-	struct stdio_config config;
-	struct output outputs[STDIO_STREAMS];
+struct streams {
+	struct streams_config config;
+	struct output outputs[STREAMS_COUNT];
 	struct input input;
 	struct loop_timer *ending;
 	struct err err;
@@ -72,13 +72,13 @@ static int reopen(int fd, int flags, bool *ret_socket)
 
 static void on_end(void *data)
 {
-	struct stdio *s = data;
+	struct streams *s = data;
 
 	s->config.done(s->config.data, s->err.code ? &s->err : NULL);
 }
 
 /* The end is reported from the loop, never from within a call of the owner. */
-static void finish(struct stdio *s, const struct err *e)
+static void finish(struct streams *s, const struct err *e)
 {
 	if (s->done)
 		return;
@@ -91,18 +91,18 @@ static void finish(struct stdio *s, const struct err *e)
 
 static void finish_output(struct output *o)
 {
-	struct stdio *s = o->owner;
+	struct streams *s = o->owner;
 
 	o->finished = true;
 	loop_io_free(TAKE_PTR(o->io));
-	if (s->outputs[STDIO_STDOUT].finished && s->outputs[STDIO_STDERR].finished)
+	if (s->outputs[STREAMS_STDOUT].finished && s->outputs[STREAMS_STDERR].finished)
 		finish(s, NULL);
 }
 
 /* Whoever read this has gone: the rest is dropped, the guest's stream doesn't stall. */
 static void drop_output(struct output *o, int r)
 {
-	struct stdio *s = o->owner;
+	struct streams *s = o->owner;
 
 	loop_io_free(TAKE_PTR(o->io));
 	close(TAKE_FD(o->fd));
@@ -153,7 +153,7 @@ static void on_read(void *data, const ProtobufCMessage *msg, const struct err *e
 {
 	const Podvm__Agent__V1__ReadOutputResponse *resp = (const void *)msg;
 	struct output *o = data;
-	struct stdio *s = o->owner;
+	struct streams *s = o->owner;
 	struct err err = { 0 };
 
 	o->read = NULL;
@@ -178,7 +178,7 @@ static void on_read(void *data, const ProtobufCMessage *msg, const struct err *e
 
 static void pump_output(struct output *o)
 {
-	struct stdio *s = o->owner;
+	struct streams *s = o->owner;
 	Podvm__Agent__V1__ReadOutputRequest req = PODVM__AGENT__V1__READ_OUTPUT_REQUEST__INIT;
 	struct err e = { 0 };
 	int r;
@@ -193,7 +193,7 @@ static void pump_output(struct output *o)
 		return;
 	req.container_id = (char *)s->config.container_id;
 	req.exec_id = (char *)s->config.exec_id;
-	req.stream = o->stream == STDIO_STDOUT ?
+	req.stream = o->stream == STREAMS_STDOUT ?
 			     PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDOUT :
 			     PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDERR;
 	req.max = CHUNK;
@@ -206,11 +206,11 @@ static void pump_output(struct output *o)
 
 static void on_readable(void *data, int events);
 
-static void close_input(struct stdio *s);
+static void close_input(struct streams *s);
 
 static void on_input_written(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
-	struct stdio *s = data;
+	struct streams *s = data;
 
 	s->input.write = NULL;
 	if (e) {
@@ -228,12 +228,12 @@ static void on_input_written(void *data, const ProtobufCMessage *msg, const stru
 
 static void on_input_closed(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
-	struct stdio *s = data;
+	struct streams *s = data;
 
 	s->input.write = NULL;
 }
 
-static void close_input(struct stdio *s)
+static void close_input(struct streams *s)
 {
 	Podvm__Agent__V1__ProcessRequest req = PODVM__AGENT__V1__PROCESS_REQUEST__INIT;
 
@@ -251,7 +251,7 @@ static void close_input(struct stdio *s)
 static void on_readable(void *data, int events)
 {
 	Podvm__Agent__V1__WriteInputRequest req = PODVM__AGENT__V1__WRITE_INPUT_REQUEST__INIT;
-	struct stdio *s = data;
+	struct streams *s = data;
 	_cleanup_(freep) uint8_t *chunk = NULL;
 	ssize_t n;
 
@@ -283,7 +283,7 @@ static void on_input_begin(void *data)
 	on_readable(data, LOOP_READ);
 }
 
-static int start_input(struct stdio *s)
+static int start_input(struct streams *s)
 {
 	bool is_socket;
 	int r;
@@ -298,11 +298,11 @@ static int start_input(struct stdio *s)
 	return r;
 }
 
-static int start_output(struct stdio *s, enum stdio_stream stream)
+static int start_output(struct streams *s, enum streams_which stream)
 {
 	struct output *o = &s->outputs[stream];
 
-	if (stream == STDIO_STDERR && s->config.terminal) {
+	if (stream == STREAMS_STDERR && s->config.terminal) {
 		o->finished = true;
 		return 0;
 	}
@@ -315,43 +315,43 @@ static int start_output(struct stdio *s, enum stdio_stream stream)
 	return 0;
 }
 
-int stdio_new(const struct stdio_config *config, struct stdio **ret)
+int streams_new(const struct streams_config *config, struct streams **ret)
 {
-	struct stdio *s = calloc(1, sizeof(*s));
+	struct streams *s = calloc(1, sizeof(*s));
 	int r = 0;
 
 	if (!s)
 		return -ENOMEM;
 	s->config = *config;
 	s->input.fd = -EBADF;
-	for (int i = 0; i < STDIO_STREAMS; i++) {
+	for (int i = 0; i < STREAMS_COUNT; i++) {
 		s->outputs[i].owner = s;
-		s->outputs[i].stream = (enum stdio_stream)i;
+		s->outputs[i].stream = (enum streams_which)i;
 		s->outputs[i].fd = -EBADF;
 		s->outputs[i].buf.limit = 4 * CHUNK;
 	}
-	for (int i = 0; r == 0 && i < STDIO_STREAMS; i++)
-		r = start_output(s, (enum stdio_stream)i);
+	for (int i = 0; r == 0 && i < STREAMS_COUNT; i++)
+		r = start_output(s, (enum streams_which)i);
 	if (r == 0 && config->stdin_fd >= 0)
 		r = start_input(s);
 	if (r < 0) {
-		stdio_free(s);
+		streams_free(s);
 		return r;
 	}
 	*ret = s;
 	return 0;
 }
 
-bool stdio_done(const struct stdio *s)
+bool streams_done(const struct streams *s)
 {
 	return s->done;
 }
 
-void stdio_free(struct stdio *s)
+void streams_free(struct streams *s)
 {
 	if (!s)
 		return;
-	for (int i = 0; i < STDIO_STREAMS; i++) {
+	for (int i = 0; i < STREAMS_COUNT; i++) {
 		struct output *o = &s->outputs[i];
 
 		if (o->read)

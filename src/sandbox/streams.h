@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef PODVM_SANDBOX_STDIO_H
-#define PODVM_SANDBOX_STDIO_H
+#ifndef PODVM_SANDBOX_STREAMS_H
+#define PODVM_SANDBOX_STREAMS_H
 
 /*
  * Theory of operation
@@ -23,10 +23,10 @@
 #include "loop/loop.h"
 #include "ttrpc/ttrpc.h"
 
-enum stdio_stream { STDIO_STDOUT, STDIO_STDERR, STDIO_STREAMS };
+enum streams_which { STREAMS_STDOUT, STREAMS_STDERR, STREAMS_COUNT };
 
 /**
- * struct stdio_config - What to move; everything is borrowed as long as the relay lives
+ * struct streams_config - What to move; everything is borrowed as long as the relay lives
  * @loop:	Loop
  * @client:	Speaks the agent protocol
  * @container_id: Container
@@ -39,29 +39,29 @@ enum stdio_stream { STDIO_STDOUT, STDIO_STDERR, STDIO_STREAMS };
  * @done:	Called once when all output is at its end and written, or with what failed
  * @data:	For the callbacks
  */
-struct stdio_config {
+struct streams_config {
 	struct loop *loop;
 	struct ttrpc_client *client;
 	const char *container_id;
 	const char *exec_id;
 	bool terminal;
-	int fds[STDIO_STREAMS];
+	int fds[STREAMS_COUNT];
 	int stdin_fd;
-	void (*output)(void *data, enum stdio_stream stream, const void *bytes, size_t n);
+	void (*output)(void *data, enum streams_which stream, const void *bytes, size_t n);
 	void (*broken)(void *data);
 	void (*done)(void *data, const struct err *e);
 	void *data;
 };
 
-struct stdio;
+struct streams;
 
-/** stdio_new() - Begin to move. Return: 0 or a negative errno */
-int stdio_new(const struct stdio_config *config, struct stdio **ret);
+/** streams_new() - Begin to move. Return: 0 or a negative errno */
+int streams_new(const struct streams_config *config, struct streams **ret);
 
-/** stdio_done() - Whether all output is at its end and written */
-bool stdio_done(const struct stdio *s);
+/** streams_done() - Whether all output is at its end and written */
+bool streams_done(const struct streams *s);
 
-/** stdio_free() - Stop; what wasn't written is lost. NULL is fine */
-void stdio_free(struct stdio *s);
+/** streams_free() - Stop; what wasn't written is lost. NULL is fine */
+void streams_free(struct streams *s);
 
 #endif
