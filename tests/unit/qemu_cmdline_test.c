@@ -92,7 +92,7 @@ static const char *make(struct bed *bed)
 	assert_non_null(bed->joined);
 	for (size_t i = 0; i < bed->argv.n; i++)
 		strcat(strcat(bed->joined, bed->argv.v[i]), "\n");
-	return bed->joined ? bed->joined : "";
+	return bed->joined;
 }
 
 static int refuse(struct bed *bed)
@@ -105,14 +105,14 @@ static int refuse(struct bed *bed)
 
 static void assert_has(const char *args, const char *what)
 {
-	if (!strstr(args, what))
-		fail_msg("no %s in:\n%s", what, args);
+	if (!args || !strstr(args, what))
+		fail_msg("no %s in:\n%s", what, args ? args : "nothing");
 }
 
 static void assert_lacks(const char *args, const char *what)
 {
-	if (strstr(args, what))
-		fail_msg("%s in:\n%s", what, args);
+	if (!args || strstr(args, what))
+		fail_msg("%s in:\n%s", what, args ? args : "nothing");
 }
 
 /* QEMU finds the descriptor @fd where @before on the command line says that it is. */
