@@ -2,6 +2,7 @@
 #include "loop/loop.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <sys/pidfd.h>
 #include <sys/wait.h>
@@ -9,6 +10,8 @@
 #include <uv.h>
 
 #include "base/cleanup.h"
+
+#define KILL_TIMEOUT_MS 5000
 
 struct loop {
 	uv_loop_t uv;
@@ -243,11 +246,11 @@ void loop_signal_free(struct loop_signal *sig)
 		uv_close((uv_handle_t *)&sig->uv, free_handle);
 }
 
-static int reap(int pidfd, int flags)
+static int reap(int pidfd)
 {
 	siginfo_t info = { 0 };
 
-	while (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | flags) < 0)
+	while (waitid(P_PIDFD, (id_t)pidfd, &info, WEXITED | WNOHANG) < 0)
 		if (errno != EINTR)
 			return -errno;
 	if (info.si_pid == 0)
@@ -258,7 +261,7 @@ static int reap(int pidfd, int flags)
 static void on_child(void *data, int events)
 {
 	struct loop_child *child = data;
-	int code = reap(child->pidfd, WNOHANG);
+	int code = reap(child->pidfd);
 
 	if (code == -EAGAIN)
 		return;
@@ -300,14 +303,16 @@ int loop_child_kill(struct loop_child *child, int signum)
 
 void loop_child_free(struct loop_child *child)
 {
+	struct pollfd p = { .fd = child ? child->pidfd : -1, .events = POLLIN };
+
 	if (!child)
 		return;
 	loop_io_free(child->io);
 	if (child->pidfd >= 0) {
+		/* libuv made the pidfd non-blocking, and waitid(2) with it. */
 		if (pidfd_send_signal(child->pidfd, SIGKILL, NULL, 0) == 0)
-			reap(child->pidfd, 0);
-		else
-			reap(child->pidfd, WNOHANG);
+			(void)poll(&p, 1, KILL_TIMEOUT_MS);
+		reap(child->pidfd);
 		close(child->pidfd);
 	}
 	free(child);

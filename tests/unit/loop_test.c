@@ -411,6 +411,19 @@ static void child_that_ended_is_reaped_by_free(void **state)
 	assert_int_equal(s.count, 0);
 }
 
+static void child_that_runs_is_killed_and_reaped_by_free(void **state)
+{
+	struct seen s = { .wanted = 1 };
+	struct loop_child *child;
+
+	assert_int_equal(
+		loop_child_new(*state, start("exec sleep 100", NULL), on_event, &s, &child), 0);
+	settle(*state);
+	loop_child_free(child);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(s.count, 0);
+}
+
 static void child_that_another_reaped_still_ends(void **state)
 {
 	struct seen s = { .wanted = 1 };
@@ -474,6 +487,7 @@ int main(void)
 		loop_test(child_tells_its_exit_code),
 		loop_test(child_tells_the_signal),
 		loop_test(child_that_ended_is_reaped_by_free),
+		loop_test(child_that_runs_is_killed_and_reaped_by_free),
 		loop_test(child_that_another_reaped_still_ends),
 		loop_test(child_is_freed_in_its_callback),
 		loop_test(many_children_end_in_any_order),
