@@ -8,6 +8,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <sys/types.h>
 
 #include "net/net.h"
 
@@ -117,5 +118,17 @@ int net_probe_start(struct net_probe *p, int fd, const struct net_user_plan *pla
  * Return: 1 the answer came, 0 not yet, -EPIPE the other end is closed, or a negative errno
  */
 int net_probe_read(struct net_probe *p);
+
+/**
+ * net_guard_add() - Keep a passt process from the host's loopback addresses
+ * @pid:	It, before anything of a guest has reached it
+ * @ret_cgroup:	Gets a descriptor for net_guard_remove(), owned by the caller
+ *
+ * Return: 0 or a negative errno (no cgroup v2, not root, ...)
+ */
+int net_guard_add(pid_t pid, int *ret_cgroup);
+
+/** net_guard_remove() - Remove what is left once the process has ended; < 0 is fine */
+void net_guard_remove(int cgroup);
 
 #endif

@@ -13,8 +13,9 @@
  *  - user: passt as a child on the other end of a socket pair (net_user_start()). It terminates
  *    the guest's connections and opens sockets of the host in their place, so it needs neither
  *    privileges, nor a tap device, nor a change to the host's routes or firewall. It drops to
- *    user nobody in its own namespaces, with a seccomp filter. The guest has private addresses; it
- *    can't reach the host's loopback (--no-map-gw) and is reached only through published ports.
+ *    user nobody in its own namespaces, with a seccomp filter. The guest has private addresses,
+ *    reaches what the host reaches but not the host's loopback addresses (guard.c), and is
+ *    reached only through published ports.
  *
  * Everything a guest is told is decided here and set by the agent: DHCP, DHCPv6 and router
  * advertisements are off.

@@ -26,6 +26,7 @@ struct net_user {
 	int output_fd;
 	struct buf text; /* what it wrote to stderr: the last of it */
 	pid_t pid;
+	int guard;    /* for net_guard_remove() */
 	bool started; /* `ready` has been called */
 	void (*ready)(void *data, const struct err *e);
 	void (*exited)(void *data, const struct err *e);
@@ -40,6 +41,8 @@ void net_user_free(struct net_user *user)
 	loop_io_free(user->output);
 	loop_timer_free(user->timer);
 	loop_child_free(user->child);
+	net_guard_remove(user->guard);
+	close_fdp(&user->guard);
 	close_fdp(&user->fd);
 	close_fdp(&user->output_fd);
 	buf_done(&user->text);
@@ -185,6 +188,17 @@ static int spawn_passt(struct net_user *user, const struct net_user_options *opt
 	return r;
 }
 
+/* The guest's frames come later, so there is no moment without the guard. */
+static void guard(struct net_user *user)
+{
+	int r = net_guard_add(user->pid, &user->guard);
+
+	if (r < 0)
+		log_warn("an old passt lets root in the guest connect to the host's loopback "
+			 "addresses: cannot forbid it",
+			 "reason=\"%s\"", strerror(-r));
+}
+
 static int start_child(struct loop *loop, struct net_user *user,
 		       const struct net_user_options *options, struct err *e)
 {
@@ -205,6 +219,7 @@ static int start_child(struct loop *loop, struct net_user *user,
 	pidfd = spawn_passt(user, options, sock, output, e);
 	if (pidfd < 0)
 		return pidfd;
+	guard(user);
 	r = loop_child_new(loop, pidfd, on_exit_of_child, user, &user->child);
 	if (r == 0)
 		r = fd_nonblock(user->output_fd);
@@ -237,7 +252,7 @@ int net_user_start(struct loop *loop, const struct net_user_options *options,
 
 	if (!user)
 		return err_oom(e);
-	user->fd = user->output_fd = -EBADF;
+	user->fd = user->output_fd = user->guard = -EBADF;
 	user->text.limit = OUTPUT_MAX + 1;
 	user->ready = ready;
 	user->exited = exited;

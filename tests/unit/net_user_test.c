@@ -11,11 +11,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/cleanup.h"
 #include "base/spawn.h"
+#include "net/internal.h"
 #include "net/net.h"
 
 #define TIMEOUT_MS 20000
@@ -156,6 +159,148 @@ static void test_published_port(void **state)
 	assert_memory_equal(frame + 14 + 16, "\x0a\x00\x02\x0f", 4); /* to the guest */
 }
 
+/* The sum of 16-bit words that IP and TCP use (RFC 1071); the text has an even length. */
+static uint16_t checksum(const uint8_t *p, size_t n, uint32_t sum)
+{
+	for (size_t i = 0; i < n; i += 2)
+		sum += (uint32_t)(p[i] << 8 | p[i + 1]);
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return (uint16_t)~sum;
+}
+
+/* What root in a guest may send although its kernel would not: a SYN to 127.0.0.1. */
+static void send_syn_to_loopback(int fd, uint16_t port)
+{
+	uint8_t
+		f[4 + 14 + 20 + 20] = {
+			0,    0,    0, 54, /* length */
+			0x02, 0,    0, 0,  0,	1, 0x02, 0, 0,	  0,	       0,    2,
+			0x08, 0x00, /* Ethernet */
+			0x45, 0,    0, 40, 0,	1, 0,	 0, 64,	  IPPROTO_TCP, 0,    0, /* IPv4 */
+			10,   0,    2, 15, 127, 0, 0,	 1, 0x30, 0x39,	       0,    0,
+			0,    0,    0, 1,  0,	0, 0,	 0, 0x50, 0x02,	       0xff, 0xff, /* TCP */
+		};
+	uint8_t *ip = f + 4 + 14;
+	uint8_t *tcp = ip + 20;
+	uint16_t sum;
+
+	tcp[2] = (uint8_t)(port >> 8);
+	tcp[3] = (uint8_t)port;
+	sum = checksum(ip, 20, 0);
+	ip[10] = (uint8_t)(sum >> 8);
+	ip[11] = (uint8_t)sum;
+	sum = checksum(ip + 12, 28, IPPROTO_TCP + 20); /* addresses of the pseudo header, TCP */
+	tcp[16] = (uint8_t)(sum >> 8);
+	tcp[17] = (uint8_t)sum;
+	assert_int_equal(send(fd, f, sizeof(f), 0), sizeof(f));
+}
+
+static void test_loopback_is_out_of_reach(void **state)
+{
+	struct net_user_options o = { 0 };
+	uint16_t port;
+	_cleanup_(close_fdp) int server = listen_any(&port);
+	_cleanup_(close_fdp) int guest = -EBADF;
+	struct pollfd p = { .fd = server, .events = POLLIN };
+	uint8_t frame[2048];
+
+	require_passt();
+	if (geteuid() != 0)
+		skip();
+	start_and_wait(*state, &o);
+	guest = net_user_fd(((struct fixture *)*state)->user);
+	send_syn_to_loopback(guest, port);
+	/* passt answers with RST once it has failed to connect; newer ones drop the frame. */
+	p.fd = guest;
+	if (poll(&p, 1, 1000) == 1) {
+		assert_true(read_frame(guest, frame, sizeof(frame)) >= 54);
+		assert_int_equal(frame[14 + 20 + 13] & 0x3f, 0x04);
+	}
+	p.fd = server;
+	assert_int_equal(poll(&p, 1, 0), 0);
+}
+
+/* Whether the guard lets a socket of this process send to an address: connected and not. */
+static bool is_refused(const char *address, int type, uint16_t port)
+{
+	struct sockaddr_in6 in6 = { .sin6_family = AF_INET6, .sin6_port = htons(port) };
+	struct sockaddr_in in = { .sin_family = AF_INET, .sin_port = htons(port) };
+	bool v6 = inet_pton(AF_INET6, address, &in6.sin6_addr) == 1;
+	const struct sockaddr *sa = v6 ? (struct sockaddr *)&in6 : (struct sockaddr *)&in;
+	socklen_t len = v6 ? sizeof(in6) : sizeof(in);
+	_cleanup_(close_fdp) int fd = socket(v6 ? AF_INET6 : AF_INET, type | SOCK_NONBLOCK, 0);
+	bool sent = type == SOCK_STREAM;
+
+	inet_pton(AF_INET, address, &in.sin_addr);
+	if (type == SOCK_DGRAM)
+		sent = sendto(fd, "", 0, 0, sa, len) == 0 || errno != EPERM;
+	return !sent || (connect(fd, sa, len) < 0 && errno == EPERM);
+}
+
+/* Runs in a process that is guarded. Return: 0, or the number of the first expectation that fails */
+static int check_guard(void)
+{
+	static const struct {
+		const char *address;
+		int type;
+		uint16_t port;
+		bool refused;
+	} v[] = {
+		{ "127.0.0.1", SOCK_STREAM, 80, true },
+		{ "127.0.0.53", SOCK_STREAM, 53, true },
+		{ "127.255.255.254", SOCK_DGRAM, 123, true },
+		{ "0.0.0.0", SOCK_STREAM, 80, true },
+		{ "::1", SOCK_STREAM, 80, true },
+		{ "::", SOCK_DGRAM, 123, true },
+		{ "::ffff:127.0.0.1", SOCK_STREAM, 80, true },
+		{ "::ffff:0.0.0.0", SOCK_DGRAM, 80, true },
+		{ "127.0.0.53", SOCK_DGRAM, 53, false },
+		{ "::1", SOCK_DGRAM, 53, false },
+		{ "192.0.2.1", SOCK_DGRAM, 123, false },
+		{ "126.0.0.1", SOCK_DGRAM, 123, false },
+		{ "2001:db8::1", SOCK_DGRAM, 123, false },
+		{ "2001:db8::", SOCK_DGRAM, 123, false },
+		{ "::2", SOCK_DGRAM, 123, false },
+		{ "0:1::1", SOCK_DGRAM, 123, false },
+		{ "::1:0:1", SOCK_DGRAM, 123, false },
+		{ "::ffff:192.0.2.1", SOCK_DGRAM, 123, false },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(v); i++)
+		if (is_refused(v[i].address, v[i].type, v[i].port) != v[i].refused)
+			return (int)i + 1;
+	return 0;
+}
+
+static void test_guard(void **state)
+{
+	int guard = -EBADF;
+	int status;
+	int go[2];
+	pid_t pid;
+	char c;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(pipe(go), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		close(go[1]);
+		_exit(read(go[0], &c, 1) == 0 ? check_guard() : 255);
+	}
+	assert_int_equal(net_guard_add(pid, &guard), 0);
+	close(go[0]);
+	close(go[1]);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	net_guard_remove(guard);
+	assert_int_equal(faccessat(guard, "podvm-passt", F_OK, 0), -1);
+	close(guard);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
 static void test_port_in_use(void **state)
 {
 	struct net_port port = { .address = "127.0.0.1", .guest = 80, .count = 1 };
@@ -248,10 +393,16 @@ static void test_ends_with_the_guest(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_published_port),     TEST(test_port_in_use),
-		TEST(test_foreign_address),    TEST(test_missing_program),
-		TEST(test_program_that_fails), TEST(test_last_words),
-		TEST(test_death_is_noticed),   TEST(test_ends_with_the_guest),
+		TEST(test_published_port),
+		TEST(test_loopback_is_out_of_reach),
+		TEST(test_guard),
+		TEST(test_port_in_use),
+		TEST(test_foreign_address),
+		TEST(test_missing_program),
+		TEST(test_program_that_fails),
+		TEST(test_last_words),
+		TEST(test_death_is_noticed),
+		TEST(test_ends_with_the_guest),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
