@@ -1,0 +1,323 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/spawn.h"
+#include "cli/cli.h"
+#include "cli/log_reader.h"
+#include "cli/procs.h"
+#include "sandbox/log_writer.h"
+
+/* ---- options ---- */
+
+struct values {
+	bool all;
+	bool quiet;
+	const char *name;
+	struct strv env;
+	unsigned int seconds;
+	uint64_t memory;
+};
+
+static int parse(struct values *v, int *rest, struct err *e, const char **argv)
+{
+	const struct cli_option options[] = {
+		{ "all", 'a', CLI_FLAG, &v->all, NULL, "All" },
+		{ "quiet", 'q', CLI_FLAG, &v->quiet, NULL, "Quiet" },
+		{ "name", 0, CLI_STRING, &v->name, "NAME", "Name" },
+		{ "env", 'e', CLI_LIST, &v->env, "N=V", "Environment" },
+		{ "time", 't', CLI_UINT, &v->seconds, "S", "Time" },
+		{ "memory", 'm', CLI_SIZE, &v->memory, "SIZE", "Memory" },
+	};
+	int argc = 0;
+
+	while (argv[argc])
+		argc++;
+	return cli_parse("podvm verb [OPTIONS]", options, ARRAY_SIZE(options), argc,
+			 (char **)(uintptr_t)argv, rest, e);
+}
+
+#define PARSE(v, rest, e, ...) parse(v, rest, e, (const char *[]){ "verb", ##__VA_ARGS__, NULL })
+
+static void test_options_of_every_type(void **state)
+{
+	struct values v = { 0 };
+	struct err e = { 0 };
+	int rest;
+
+	assert_int_equal(PARSE(&v, &rest, &e, "-aq", "--name=web", "-e", "A=1", "--env", "B=2",
+			       "-t10", "-m", "1g", "image", "-x"),
+			 0);
+	assert_true(v.all && v.quiet);
+	assert_string_equal(v.name, "web");
+	assert_int_equal(v.env.n, 2);
+	assert_string_equal(v.env.v[1], "B=2");
+	assert_int_equal(v.seconds, 10);
+	assert_true(v.memory == 1 << 30);
+	/* What follows the first argument belongs to the container's command. */
+	assert_int_equal(rest, 10);
+	strv_done(&v.env);
+}
+
+static void test_double_dash_ends_the_options(void **state)
+{
+	struct values v = { 0 };
+	struct err e = { 0 };
+	int rest;
+
+	assert_int_equal(PARSE(&v, &rest, &e, "--", "-a"), 0);
+	assert_false(v.all);
+	assert_int_equal(rest, 2);
+}
+
+static void test_options_that_are_wrong(void **state)
+{
+	struct values v = { 0 };
+	struct err e = { 0 };
+	int rest;
+
+	assert_int_equal(PARSE(&v, &rest, &e, "--nonsense"), -EINVAL);
+	assert_non_null(strstr(e.msg, "--nonsense"));
+	assert_non_null(strstr(e.hint, "podvm verb [OPTIONS]"));
+	assert_int_equal(PARSE(&v, &rest, &e, "--time"), -EINVAL);
+	assert_int_equal(PARSE(&v, &rest, &e, "-t", "-1"), -EINVAL);
+	assert_int_equal(PARSE(&v, &rest, &e, "-t", "4294967296"), -EINVAL);
+	assert_int_equal(PARSE(&v, &rest, &e, "-m", "1x"), -EINVAL);
+	assert_int_equal(PARSE(&v, &rest, &e, "--all=yes"), -EINVAL);
+	assert_int_equal(PARSE(&v, &rest, &e, "-z"), -EINVAL);
+	/* Bytes that a terminal would act on aren't shown as they are. */
+	assert_int_equal(PARSE(&v, &rest, &e, "-t", "\033[2J"), -EINVAL);
+	assert_null(strchr(e.msg, '\033'));
+}
+
+/* ---- numbers for people ---- */
+
+static const char *ago(uint64_t seconds)
+{
+	static char buf[64];
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return cli_ago(buf, sizeof(buf), ((uint64_t)now.tv_sec - seconds) * 1000000000);
+}
+
+static void test_ago(void **state)
+{
+	char buf[64];
+
+	assert_string_equal(ago(60), "1 minute ago");
+	assert_string_equal(ago(2 * 3600 + 59), "2 hours ago");
+	assert_string_equal(ago(3 * 86400), "3 days ago");
+	/* A clock that was set back. */
+	assert_string_equal(cli_ago(buf, sizeof(buf), UINT64_MAX), "0 seconds ago");
+}
+
+static void test_human_size(void **state)
+{
+	char buf[32];
+
+	assert_string_equal(cli_human_size(buf, sizeof(buf), 0), "0B");
+	assert_string_equal(cli_human_size(buf, sizeof(buf), 999), "999B");
+	assert_string_equal(cli_human_size(buf, sizeof(buf), 1500), "1.5kB");
+	assert_string_equal(cli_human_size(buf, sizeof(buf), 268435456), "268MB");
+	assert_string_equal(cli_human_size(buf, sizeof(buf), UINT64_MAX), "1.84e+04PB");
+}
+
+/* ---- the log's reader ---- */
+
+struct log {
+	char dir[64];
+	int dirfd;
+	struct log_writer *w;
+	struct log_reader *r;
+	char got[4096];
+};
+
+static int setup_log(void **state)
+{
+	static struct log l;
+
+	l = (struct log){ .dir = "/tmp/podvm-cli-XXXXXX" };
+	*state = &l;
+	if (!mkdtemp(l.dir))
+		return -1;
+	l.dirfd = open(l.dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (log_writer_new(l.dirfd, &l.w) < 0)
+		return -1;
+	return log_reader_new(l.dirfd, &l.r);
+}
+
+static int teardown_log(void **state)
+{
+	struct log *l = *state;
+
+	log_reader_free(l->r);
+	log_writer_free(l->w);
+	close(l->dirfd);
+	return rm_rf(AT_FDCWD, l->dir);
+}
+
+static int take(void *data, const struct log_line *line)
+{
+	struct log *l = data;
+
+	snprintf(l->got + strlen(l->got), sizeof(l->got) - strlen(l->got), "%s%.*s%s",
+		 line->error ? "E:" : "", (int)line->len, line->text, line->whole ? "|" : "");
+	return 0;
+}
+
+static void expect(struct log *l, const char *want)
+{
+	l->got[0] = '\0';
+	assert_int_equal(log_reader_read(l->r, take, l), 0);
+	assert_string_equal(l->got, want);
+}
+
+static void say(struct log *l, enum streams_which stream, const char *text)
+{
+	log_writer_add(l->w, stream, text, strlen(text));
+}
+
+static void test_log_is_read_on(void **state)
+{
+	struct log *l = *state;
+
+	expect(l, "");
+	say(l, STREAMS_STDOUT, "one\ntwo\n");
+	expect(l, "one|two|");
+	expect(l, "");
+	say(l, STREAMS_STDERR, "oops\n");
+	say(l, STREAMS_STDOUT, "partial");
+	expect(l, "E:oops|");
+	log_writer_free(TAKE_PTR(l->w));
+	expect(l, "partial");
+}
+
+/* Turn the log over as its writer does, with lines that are read before and after. */
+static void turn_over(struct log *l, const char *text)
+{
+	log_writer_free(TAKE_PTR(l->w));
+	assert_int_equal(renameat(l->dirfd, "log", l->dirfd, "log.1"), 0);
+	assert_int_equal(log_writer_new(l->dirfd, &l->w), 0);
+	say(l, STREAMS_STDOUT, text);
+}
+
+static void test_no_line_is_lost_when_the_log_is_turned_over(void **state)
+{
+	struct log *l = *state;
+
+	say(l, STREAMS_STDOUT, "1\n");
+	expect(l, "1|");
+	/* The last line of the old file is written when it has been read already. */
+	say(l, STREAMS_STDOUT, "2\n");
+	turn_over(l, "3\n");
+	expect(l, "2|3|");
+	say(l, STREAMS_STDOUT, "4\n");
+	expect(l, "4|");
+	turn_over(l, "5\n");
+	turn_over(l, "6\n");
+	expect(l, "5|6|");
+}
+
+static void test_both_files_are_read_from_the_start(void **state)
+{
+	struct log *l = *state;
+
+	say(l, STREAMS_STDOUT, "old\n");
+	turn_over(l, "new\n");
+	expect(l, "old|new|");
+	expect(l, "");
+}
+
+static void test_what_is_no_line_is_skipped(void **state)
+{
+	struct log *l = *state;
+	static const char text[] = "garbage\n"
+				   "\n"
+				   "T stdout X no such tag\n"
+				   "T nowhere F no such stream\n"
+				   "T stdout F\n"
+				   "T stdout F good\n"
+				   "T stdout F \n"
+				   "T stderr P cut o";
+
+	assert_int_equal(file_replace(l->dirfd, "log", text, strlen(text), 0600), 0);
+	expect(l, "good||");
+}
+
+static void test_log_line(void **state)
+{
+	char text[] = "2026-11-21T10:00:00.000000000Z stderr P a  b";
+	struct log_line line;
+
+	assert_int_equal(log_line_parse(text, strlen(text), &line), 0);
+	assert_string_equal(line.stamp, "2026-11-21T10:00:00.000000000Z");
+	assert_true(line.error && !line.whole);
+	assert_int_equal(line.len, 4);
+	assert_memory_equal(line.text, "a  b", 4);
+}
+
+/* ---- processes ---- */
+
+static void test_host_processes(void **state)
+{
+	struct spawn s = SPAWN_INIT;
+	char *argv[] = { (char[]){ "sleep" }, (char[]){ "100" }, NULL };
+	_cleanup_(freep) struct host_process *v = NULL;
+	struct err e = { 0 };
+	pid_t pid;
+	size_t n = 0;
+	int pidfd;
+
+	s.path = argv[0];
+	s.argv = argv;
+	pidfd = spawn_start(&s, &pid, &e);
+	assert_true(pidfd >= 0);
+	assert_int_equal(host_processes(getpid(), &v, &n), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(v[0].pid, getpid());
+	assert_true(v[0].pss > 0 && v[0].private > 0 && v[0].private <= v[0].pss);
+	assert_int_equal(v[1].pid, pid);
+	assert_string_equal(v[1].name, "sleep");
+	/* Its deadline has passed, so it's killed and reaped. */
+	assert_int_equal(spawn_wait(pidfd, 0), -ETIMEDOUT);
+	close(pidfd);
+	free(TAKE_PTR(v));
+	assert_int_equal(host_processes(pid, &v, &n), 0);
+	assert_int_equal(n, 0);
+}
+
+#define LOG_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_log, teardown_log)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_options_of_every_type),
+		cmocka_unit_test(test_double_dash_ends_the_options),
+		cmocka_unit_test(test_options_that_are_wrong),
+		cmocka_unit_test(test_ago),
+		cmocka_unit_test(test_human_size),
+		LOG_TEST(test_log_is_read_on),
+		LOG_TEST(test_no_line_is_lost_when_the_log_is_turned_over),
+		LOG_TEST(test_both_files_are_read_from_the_start),
+		LOG_TEST(test_what_is_no_line_is_skipped),
+		cmocka_unit_test(test_log_line),
+		cmocka_unit_test(test_host_processes),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

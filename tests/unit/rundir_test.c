@@ -1,0 +1,346 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "sandbox/rundir.h"
+
+static char dir[64];
+
+static int setup(void **state)
+{
+	snprintf(dir, sizeof(dir), "/tmp/podvm-rundir-XXXXXX");
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	return rm_rf(AT_FDCWD, dir);
+}
+
+static struct rundir_state a_state(const struct rundir *rd, const char *name)
+{
+	struct rundir_state st = { .status = RUNDIR_RUNNING, .owner_pid = getpid() };
+
+	assert_int_equal(str_set(&st.id, rd->id), 0);
+	assert_int_equal(str_set(&st.name, name), 0);
+	return st;
+}
+
+static void create(const char *name, bool auto_remove, struct rundir *rd)
+{
+	struct err e = { 0 };
+	struct rundir_state st;
+
+	assert_int_equal(rundir_create(dir, rd, &e), 0);
+	st = a_state(rd, name);
+	st.auto_remove = auto_remove;
+	assert_int_equal(rundir_write_state(rd, &st), 0);
+	rundir_state_done(&st);
+}
+
+static void test_state_survives(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	struct rundir_state st;
+	struct rundir_state got;
+	char *ports[] = { strdup("8080:80"), strdup("53:53/udp"), NULL };
+	struct err e = { 0 };
+
+	assert_int_equal(rundir_create(dir, &rd, &e), 0);
+	st = a_state(&rd, "we\"ird \xc3\xa4");
+	st.ports = ports;
+	st.created_ns = UINT64_C(18446744073709551615);
+	st.memory = UINT64_C(1) << 40;
+	st.exit_code = 137;
+	st.oom_killed = true;
+	st.status = RUNDIR_EXITED;
+	assert_int_equal(rundir_write_state(&rd, &st), 0);
+	assert_int_equal(rundir_read_state(&rd, &got, &e), 0);
+	assert_string_equal(got.id, rd.id);
+	assert_string_equal(got.name, st.name);
+	assert_string_equal(got.image, "");
+	assert_string_equal(got.ports[1], "53:53/udp");
+	assert_null(got.ports[2]);
+	assert_true(got.created_ns == st.created_ns && got.memory == st.memory);
+	assert_int_equal(got.exit_code, 137);
+	assert_true(got.oom_killed && !got.auto_remove);
+	assert_int_equal(got.status, RUNDIR_EXITED);
+	rundir_state_done(&got);
+	st.ports = NULL;
+	rundir_state_done(&st);
+	free(ports[0]);
+	free(ports[1]);
+}
+
+static void test_damaged_state_is_an_error(void **state)
+{
+	static const char *const texts[] = {
+		"", "{", "[]", "{}", "{\"id\":1}", "{\"id\":\"x\",\"name\":\"y\",\"status\":\"z\"}",
+	};
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+
+	create("web", false, &rd);
+	for (size_t i = 0; i < ARRAY_SIZE(texts); i++) {
+		struct rundir_state st = { 0 };
+		struct err e = { 0 };
+
+		assert_int_equal(
+			file_replace(rd.fd, "state.json", texts[i], strlen(texts[i]), 0600), 0);
+		assert_true(rundir_read_state(&rd, &st, &e) < 0);
+		assert_true(*e.msg);
+	}
+}
+
+static void test_find(void **state)
+{
+	_cleanup_(rundir_close) struct rundir a = RUNDIR_INIT;
+	_cleanup_(rundir_close) struct rundir b = RUNDIR_INIT;
+	struct rundir found = RUNDIR_INIT;
+	char start[13];
+	struct err e = { 0 };
+
+	create("web", false, &a);
+	create("db", false, &b);
+	snprintf(start, sizeof(start), "%s", b.id);
+	assert_int_equal(rundir_find(dir, "web", &found, &e), 0);
+	assert_string_equal(found.id, a.id);
+	rundir_close(&found);
+	assert_int_equal(rundir_find(dir, start, &found, &e), 0);
+	assert_string_equal(found.id, b.id);
+	rundir_close(&found);
+	assert_int_equal(rundir_find(dir, "we", &found, &e), -ENOENT);
+	assert_int_equal(rundir_find(dir, "", &found, &e), -ENOENT);
+	assert_int_equal(rundir_find(dir, "../web", &found, &e), -ENOENT);
+	assert_true(*e.hint);
+}
+
+static void test_name_goes_before_start_of_id(void **state)
+{
+	_cleanup_(rundir_close) struct rundir a = RUNDIR_INIT;
+	_cleanup_(rundir_close) struct rundir b = RUNDIR_INIT;
+	struct rundir found = RUNDIR_INIT;
+	char start[2];
+	struct err e = { 0 };
+
+	create("web", false, &a);
+	snprintf(start, sizeof(start), "%s", a.id);
+	create(start, false, &b);
+	assert_int_equal(rundir_find(dir, start, &found, &e), 0);
+	assert_string_equal(found.id, b.id);
+	rundir_close(&found);
+}
+
+/* Of 17 ids two begin with the same digit. */
+static void test_ambiguous_start(void **state)
+{
+	struct rundir rds[17];
+	unsigned int seen[256] = { 0 };
+	struct rundir found = RUNDIR_INIT;
+	struct err e = { 0 };
+	char start[2] = "";
+
+	for (size_t i = 0; i < ARRAY_SIZE(rds); i++) {
+		char name[16];
+
+		snprintf(name, sizeof(name), "n-%zu", i);
+		create(name, false, &rds[i]);
+		if (++seen[(unsigned char)rds[i].id[0]] == 2)
+			start[0] = rds[i].id[0];
+	}
+	assert_int_equal(rundir_find(dir, start, &found, &e), -ENOTUNIQ);
+	for (size_t i = 0; i < ARRAY_SIZE(rds); i++)
+		rundir_close(&rds[i]);
+}
+
+static void test_owner_is_known_by_its_lock(void **state)
+{
+	struct rundir rd = RUNDIR_INIT;
+	_cleanup_(rundir_close) struct rundir other = RUNDIR_INIT;
+	struct err e = { 0 };
+
+	create("web", false, &rd);
+	assert_int_equal(rundir_find(dir, "web", &other, &e), 0);
+	assert_true(rundir_owner_alive(&other));
+	/* Nothing to recover while it lives. */
+	assert_int_equal(rundir_recover(&other, &e), 0);
+	rundir_close(&rd);
+	assert_false(rundir_owner_alive(&other));
+}
+
+static bool runs(pid_t pid)
+{
+	return kill(pid, 0) == 0;
+}
+
+/* A sandbox whose owner is killed. Returns a process of it that lives on. */
+static pid_t crash(bool auto_remove, bool wrong_start)
+{
+	int fds[2];
+	pid_t helper = 0;
+	pid_t owner;
+
+	assert_int_equal(pipe(fds), 0);
+	owner = fork();
+	assert_true(owner >= 0);
+	if (owner == 0) {
+		struct rundir rd = RUNDIR_INIT;
+		int null = open("/dev/null", O_RDWR);
+
+		helper = fork();
+		if (helper == 0) {
+			/* The lock is the owner's alone. */
+			for (int fd = 0; fd < 3; fd++)
+				dup2(null, fd);
+			close(fds[0]);
+			close(fds[1]);
+			pause();
+			_exit(0);
+		}
+		create("web", auto_remove, &rd);
+		if (wrong_start) {
+			char line[64];
+
+			snprintf(line, sizeof(line), "process %d 1 helper\n", helper);
+			file_replace(rd.fd, "journal", line, strlen(line), 0600);
+		} else if (rundir_journal_process(&rd, "helper", helper) < 0) {
+			_exit(1);
+		}
+		(void)!write(fds[1], &helper, sizeof(helper));
+		kill(getpid(), SIGKILL);
+	}
+	close(fds[1]);
+	assert_int_equal(read(fds[0], &helper, sizeof(helper)), sizeof(helper));
+	close(fds[0]);
+	waitpid(owner, NULL, 0);
+	return helper;
+}
+
+static void test_crash_is_cleaned_up(void **state)
+{
+	pid_t helper = crash(false, false);
+	_cleanup_(close_fdp) int pidfd = pidfd_open(helper, 0);
+	struct pollfd ended = { .fd = pidfd, .events = POLLIN };
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+	struct err e = { 0 };
+
+	assert_true(runs(helper));
+	assert_int_equal(rundir_find(dir, "web", &rd, &e), 0);
+	assert_int_equal(rundir_recover(&rd, &e), 1);
+	assert_int_equal(poll(&ended, 1, 0), 1);
+	assert_int_equal(rundir_read_state(&rd, &st, &e), 0);
+	assert_int_equal(st.status, RUNDIR_EXITED);
+	assert_int_equal(st.exit_code, 255);
+	assert_true(*st.error);
+	assert_true(st.finished_ns > 0);
+	/* Any number of times. */
+	assert_int_equal(rundir_recover(&rd, &e), 0);
+	rundir_recover_all(dir);
+	assert_int_equal(faccessat(rd.fd, "state.json", F_OK, 0), 0);
+}
+
+static void test_crash_of_one_to_be_removed(void **state)
+{
+	struct rundir rd = RUNDIR_INIT;
+	struct err e = { 0 };
+
+	crash(true, false);
+	rundir_recover_all(dir);
+	assert_int_equal(rundir_find(dir, "web", &rd, &e), -ENOENT);
+}
+
+static void test_reused_pid_is_spared(void **state)
+{
+	pid_t helper = crash(false, true);
+
+	rundir_recover_all(dir);
+	assert_true(runs(helper));
+	kill(helper, SIGKILL);
+}
+
+static void test_crash_without_a_state(void **state)
+{
+	struct rundir rd = RUNDIR_INIT;
+	struct rundir found = RUNDIR_INIT;
+	struct err e = { 0 };
+
+	assert_int_equal(rundir_create(dir, &rd, &e), 0);
+	rundir_close(&rd);
+	rundir_recover_all(dir);
+	assert_int_equal(rundir_find(dir, rd.id, &found, &e), -ENOENT);
+}
+
+static void test_line_cut_off_by_the_crash(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	static const char journal[] = "process 0\nwhat\nproc";
+	struct err e = { 0 };
+
+	create("web", false, &rd);
+	assert_int_equal(file_replace(rd.fd, "journal", journal, strlen(journal), 0600), 0);
+	close(TAKE_FD(rd.lock_fd));
+	assert_int_equal(rundir_recover(&rd, &e), 1);
+}
+
+static int count(void *data, struct rundir *rd, const struct rundir_state *st)
+{
+	++*(int *)data;
+	return 0;
+}
+
+static void test_removed(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	struct err e = { 0 };
+	int n = 0;
+
+	create("web", false, &rd);
+	assert_int_equal(rundir_each(dir, count, &n), 0);
+	assert_int_equal(n, 1);
+	assert_int_equal(rundir_remove(&rd, &e), 0);
+	assert_int_equal(rundir_remove(&rd, &e), 0);
+	n = 0;
+	assert_int_equal(rundir_each(dir, count, &n), 0);
+	assert_int_equal(n, 0);
+	assert_int_equal(rundir_each("/nonexistent", count, &n), 0);
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_state_survives),
+		TEST(test_damaged_state_is_an_error),
+		TEST(test_find),
+		TEST(test_name_goes_before_start_of_id),
+		TEST(test_ambiguous_start),
+		TEST(test_owner_is_known_by_its_lock),
+		TEST(test_crash_is_cleaned_up),
+		TEST(test_crash_of_one_to_be_removed),
+		TEST(test_reused_pid_is_spared),
+		TEST(test_crash_without_a_state),
+		TEST(test_line_cut_off_by_the_crash),
+		TEST(test_removed),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
