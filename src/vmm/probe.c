@@ -6,12 +6,14 @@
  * kernel, the root image and user space have worked. Whether KVM can do that is remembered for
  * this boot of the host, in a file that names everything the answer depends on: the boot, the
  * /dev/kvm node (it's another one after a module was loaded), QEMU and the kernel. A machine that
- * starts with VMM_ACCEL_AUTO asks there first.
+ * starts with VMM_ACCEL_AUTO asks there first. That KVM doesn't work is believed for ten minutes
+ * only: the host may just have been too busy for the deadline.
  */
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "base/fd.h"
@@ -20,6 +22,7 @@
 
 #define REMEMBER_FILE	     "kvm-usable"
 #define KVM_TIMEOUT_MS	     8000
+#define BELIEVE_NO_S	     600
 #define EMULATION_TIMEOUT_MS 60000
 #define VERSION_TIMEOUT_MS   10000
 #define PROBE_MEMORY	     (UINT64_C(128) << 20)
@@ -191,6 +194,17 @@ static void remember(const struct vmm_driver *driver, const struct vmm_config *c
 		(void)file_replace(AT_FDCWD, path, text, strlen(text), 0644);
 }
 
+static bool is_recent(const char *path)
+{
+	struct stat st;
+	time_t age;
+
+	if (stat(path, &st) < 0)
+		return false;
+	age = time(NULL) - st.st_mtim.tv_sec;
+	return age >= 0 && age < BELIEVE_NO_S;
+}
+
 /* Return: 0 (KVM is usable), -EIO (it isn't, @why says why), -ENOENT (not known) */
 static int recall(const struct vmm_driver *driver, const struct vmm_config *config,
 		  const struct buf *key, struct err *why)
@@ -207,7 +221,7 @@ static int recall(const struct vmm_driver *driver, const struct vmm_config *conf
 	rest = text + buf_len(key);
 	if (str_starts(rest, "yes\n"))
 		return 0;
-	if (!str_starts(rest, "no\n"))
+	if (!str_starts(rest, "no\n") || !is_recent(path))
 		return -ENOENT;
 	rest += strlen("no\n");
 	return err_set(why, -EIO, "%.*s", (int)strcspn(rest, "\n"), rest);

@@ -134,7 +134,7 @@ static void on_exited(void *data, const struct vmm_exit *exit)
 	if (!vmm->freed && q->halted)
 		snprintf(copy.message, sizeof(copy.message),
 			 "the CPU could not go on (KVM internal error)");
-	else if (!vmm->freed && q->shutdown[0] && !copy.message[0])
+	else if (!vmm->freed && q->shutdown[0] && copy.code == 0)
 		snprintf(copy.message, sizeof(copy.message), "the guest ended itself (%s)",
 			 q->shutdown);
 	if (!vmm->freed)

@@ -253,8 +253,9 @@ struct vmm_probe_result {
  * @why:	Why it isn't KVM, when it isn't; or NULL
  *
  * Without a usable /dev/kvm the answer is there at once. Else it is remembered in the state
- * directory for this boot of the host; when it isn't known yet, a guest is run on KVM, which
- * blocks for up to 8 seconds. vmm_start() calls this for VMM_ACCEL_AUTO.
+ * directory for this boot of the host (that KVM doesn't work: for ten minutes); when it isn't known
+ * yet, a guest is run on KVM, which blocks for up to 8 seconds. vmm_start() calls this for
+ * VMM_ACCEL_AUTO.
  *
  * Return: VMM_ACCEL_KVM or VMM_ACCEL_TCG
  */

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <limits.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "base/str.h"
@@ -450,6 +451,17 @@ static off_t runs(struct bed *bed)
 	return stat(path, &st) == 0 ? st.st_size : 0;
 }
 
+/* Make what is remembered so many seconds old. */
+static void forget_after(struct bed *bed, time_t seconds)
+{
+	const struct timespec times[2] = { { .tv_sec = time(NULL) - seconds },
+					   { .tv_sec = time(NULL) - seconds } };
+	char path[128];
+
+	snprintf(path, sizeof(path), "%s/qemu-kvm-usable", bed->dir);
+	assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+}
+
 static void test_kvm_that_runs_a_guest_is_remembered(void **state)
 {
 	struct bed *bed = *state;
@@ -461,6 +473,9 @@ static void test_kvm_that_runs_a_guest_is_remembered(void **state)
 		assert_int_equal(vmm_accel_auto(vmm_driver_find("qemu"), &c, NULL), VMM_ACCEL_KVM);
 		assert_int_equal(runs(bed), 1);
 	}
+	forget_after(bed, 100000);
+	assert_int_equal(vmm_accel_auto(vmm_driver_find("qemu"), &c, NULL), VMM_ACCEL_KVM);
+	assert_int_equal(runs(bed), 1);
 	/* With another kernel it's another question. */
 	c = config(bed, "dies");
 	assert_int_equal(vmm_accel_auto(vmm_driver_find("qemu"), &c, NULL), VMM_ACCEL_TCG);
@@ -481,6 +496,10 @@ static void test_kvm_without_guests_is_remembered_with_the_reason(void **state)
 		assert_non_null(strstr(why.msg, "cannot go on"));
 		assert_int_equal(runs(bed), 1);
 	}
+	/* The host may have been too busy only: after a while it's tried again. */
+	forget_after(bed, 601);
+	assert_int_equal(vmm_accel_auto(vmm_driver_find("qemu"), &c, NULL), VMM_ACCEL_TCG);
+	assert_int_equal(runs(bed), 2);
 }
 
 int main(int argc, char **argv)
