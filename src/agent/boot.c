@@ -49,8 +49,8 @@ static const struct {
 	const char *name;
 	const char *value;
 } sysctls[] = {
-	{ "kernel.printk_devkmsg", "on" }, /* our log is not to be rate limited */
-	{ "kernel.pid_max", "4194304" },   /* a pid comes back late */
+	{ "kernel.printk_devkmsg", "on\n" }, /* our log is not to be rate limited */
+	{ "kernel.pid_max", "4194304" },     /* a pid comes back late */
 	{ "vm.panic_on_oom", "0" },
 };
 

@@ -140,8 +140,8 @@ static void create_failed(void *data, const struct err *e)
 {
 	struct create *op = data;
 
-	log_error("cannot create a container", "container=%s error=\"%s\"", op->container->id,
-		  op->error.msg);
+	log_warn("cannot create a container", "container=%s error=\"%s\"", op->container->id,
+		 op->error.msg);
 	container_free(op->container);
 	ttrpc_reply_err(op->call, &op->error);
 	free(op);

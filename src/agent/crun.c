@@ -37,9 +37,46 @@ static const struct {
 	{ "is not a regular file", -EACCES },
 };
 
-void crun_error(struct err *e, const char *what, const char *said, const struct err *why)
+/* Length of what a terminal gets besides the message: colours and the time before it. */
+static size_t decoration(const char *s)
+{
+	static const char stamp[] = "0000-00-00T00:00:00.000000Z: ";
+	size_t n = 0;
+
+	if (s[0] == '\x1b' && s[1] == '[') {
+		n = 2 + strspn(s + 2, "0123456789;");
+		return s[n] ? n + 1 : n;
+	}
+	while (stamp[n] && (stamp[n] == '0' ? s[n] >= '0' && s[n] <= '9' : s[n] == stamp[n]))
+		n++;
+	return stamp[n] ? 0 : n;
+}
+
+/* Several lines become one, without decoration. */
+static void clean(char *said)
+{
+	char *out = said;
+
+	for (char *s = said; *s;) {
+		size_t skip = decoration(s);
+
+		if (skip > 0) {
+			s += skip;
+			continue;
+		}
+		*out++ = *s == '\n' || *s == '\r' ? ' ' : *s;
+		s++;
+	}
+	while (out > said && out[-1] == ' ')
+		out--;
+	*out = '\0';
+}
+
+void crun_error(struct err *e, const char *what, char *said, const struct err *why)
 {
 	int code = -EIO;
+
+	clean(said);
 
 	if (why->code == -ETIMEDOUT)
 		code = -ETIMEDOUT;
@@ -212,16 +249,12 @@ static void on_updated(void *data, const struct err *why)
 	_cleanup_(update_freep) struct update *u = data;
 	char said[1024] = "";
 	struct err e = { 0 };
-	char *line;
 	ssize_t n;
 
 	if (why) {
 		n = read(u->said, said, sizeof(said) - 1);
 		said[MAX(n, 0)] = '\0';
-		if (n > 0 && said[n - 1] == '\n')
-			said[n - 1] = '\0';
-		line = strrchr(said, '\n');
-		crun_error(&e, "update", line ? line + 1 : said, why);
+		crun_error(&e, "update", said, why);
 	}
 	u->done(u->data, why ? &e : NULL);
 }

@@ -81,9 +81,9 @@ int crun_forget(const char *id);
  * crun_error() - Turn crun's message into an error
  * @e:		Gets the message; the code says what kind it is (see struct crun_job)
  * @what:	Command of crun
- * @said:	Last line that crun printed, may be empty
+ * @said:	What crun printed, may be empty; changed
  * @why:	How crun ended, for when it said nothing
  */
-void crun_error(struct err *e, const char *what, const char *said, const struct err *why);
+void crun_error(struct err *e, const char *what, char *said, const struct err *why);
 
 #endif

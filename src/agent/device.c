@@ -35,6 +35,14 @@ static int scsi_host(void)
 	return -ENODEV;
 }
 
+/* A disk shows up in /sys a moment before it can be opened. */
+static int node_opens(const char *path)
+{
+	_cleanup_(close_fdp) int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	return fd < 0 ? -errno : 0;
+}
+
 /* The block device that a SCSI device has got, if it has one yet. */
 static int scsi_node(int host, unsigned int lun, char path[DEVICE_PATH_MAX])
 {
@@ -49,7 +57,7 @@ static int scsi_node(int host, unsigned int lun, char path[DEVICE_PATH_MAX])
 			continue;
 		if (snprintf(path, DEVICE_PATH_MAX, "/dev/%s", d->d_name) >= DEVICE_PATH_MAX)
 			return -ENAMETOOLONG;
-		return access(path, F_OK) < 0 ? -errno : 0;
+		return node_opens(path);
 	}
 	return -ENODEV;
 }
@@ -115,7 +123,7 @@ static int blk_node(const char *serial, char path[DEVICE_PATH_MAX])
 			continue;
 		if (snprintf(path, DEVICE_PATH_MAX, "/dev/%s", d->d_name) >= DEVICE_PATH_MAX)
 			return -ENAMETOOLONG;
-		return access(path, F_OK) < 0 ? -errno : 0;
+		return node_opens(path);
 	}
 	return -ENODEV;
 }

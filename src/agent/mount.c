@@ -109,7 +109,7 @@ static int fs_error(int fs, int code, const char *what, struct err *e)
 		if (str_starts(line, "e "))
 			snprintf(said, sizeof(said), "%.*s", (int)sizeof(said) - 1, line + 2);
 	}
-	return *said ? err_set(e, code, "%s: %s", what, said) : err_errno(e, code, "%s", what);
+	return *said ? err_errno(e, code, "%s: %s", what, said) : err_errno(e, code, "%s", what);
 }
 
 static int fs_set(int fs, const char *name, const char *value, struct err *e)

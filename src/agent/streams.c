@@ -20,7 +20,6 @@
 
 /* Four times the default: fewer calls for much data. The pages are charged to who fills them. */
 #define PIPE_SIZE ((int)256 << 10)
-#define SAID_MAX  4096
 
 void streams_init(struct streams *io, struct loop *loop)
 {
@@ -162,20 +161,13 @@ int streams_started(struct streams *io, uint32_t columns, uint32_t rows, struct 
 
 void streams_said(struct streams *io, char *buf, size_t size)
 {
-	char text[SAID_MAX + 1];
 	int fd = io->terminal ? io->said : io->out[1].fd;
-	ssize_t n = fd >= 0 ? read(fd, text, SAID_MAX) : 0;
-	char *line;
+	ssize_t n = fd >= 0 ? read(fd, buf, size - 1) : 0;
 
 	/* An error after the terminal was set up is said there. */
 	if (n <= 0 && io->terminal && take_terminal(io) == 0)
-		n = read(io->out[0].fd, text, SAID_MAX);
-	n = MAX(n, 0);
-	while (n > 0 && strchr("\r\n ", text[n - 1]))
-		n--;
-	text[n] = '\0';
-	line = strrchr(text, '\n');
-	snprintf(buf, size, "%s", line ? line + 1 : text);
+		n = read(io->out[0].fd, buf, size - 1);
+	buf[MAX(n, 0)] = '\0';
 }
 
 /* ---- output ---- */

@@ -105,7 +105,7 @@ int streams_started(struct streams *io, uint32_t columns, uint32_t rows, struct 
 
 /**
  * streams_said() - What crun printed when it failed
- * @buf:	Gets the last line
+ * @buf:	Gets the text
  * @size:	Its size
  */
 void streams_said(struct streams *io, char *buf, size_t size);
