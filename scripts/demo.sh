@@ -16,7 +16,7 @@ make_image() {
 	mkdir -p "$work"/bundle/rootfs/{bin,etc,tmp,root}
 	cp /bin/busybox "$work/bundle/rootfs/bin/"
 	for applet in $(/bin/busybox --list); do
-		ln -sf busybox "$work/bundle/rootfs/bin/$applet"
+		[ "$applet" = busybox ] || ln -s busybox "$work/bundle/rootfs/bin/$applet"
 	done
 	echo 'root:x:0:0:root:/root:/bin/sh' >"$work/bundle/rootfs/etc/passwd"
 	umoci repack --image "$layout.new:demo" "$work/bundle"
@@ -26,8 +26,14 @@ make_image() {
 }
 
 show() {
+	local arg
 	printf '\n$ podvm run --rm'
-	printf ' %s' "$@"
+	for arg; do
+		case $arg in
+		*[!-A-Za-z0-9_./:=]*) printf " '%s'" "$arg" ;;
+		*) printf ' %s' "$arg" ;;
+		esac
+	done
 	printf '\n'
 	"${podvm[@]}" "$@"
 }
