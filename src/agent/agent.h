@@ -50,6 +50,8 @@
  * @n_execs:	Processes besides the containers' first ones
  * @sequence:	For unique names of small files
  * @boot_us:	CLOCK_BOOTTIME when we were ready
+ * @boot_tsc:	Time stamp counter at that moment: the instructions of the boot, in an emulator that
+ *		counts them
  * @pid_holder:	First process of the PID namespace that all containers share, or 0
  * @configured:	ConfigureSandbox has been called
  * @shutdown:	Shutdown is under way: no new containers
@@ -66,6 +68,7 @@ struct agent {
 	size_t n_execs;
 	uint64_t sequence;
 	uint64_t boot_us;
+	uint64_t boot_tsc;
 	int pid_holder;
 	bool configured;
 	bool shutdown;

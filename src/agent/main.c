@@ -40,6 +40,7 @@ static int connect_host(struct agent *a, struct err *e)
 		return fd;
 	clock_gettime(CLOCK_BOOTTIME, &ts);
 	a->boot_us = (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
+	a->boot_tsc = __builtin_ia32_rdtsc();
 	r = ttrpc_server_add(a->server, fd, host_gone, a);
 	return r < 0 ? err_errno(e, r, "cannot serve the host") : 0;
 }

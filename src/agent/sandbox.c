@@ -53,6 +53,7 @@ HANDLER(serve_hello)
 	resp.version = (char *)PODVM_VERSION;
 	resp.kernel = uts.release;
 	resp.boot_us = a->boot_us;
+	resp.boot_tsc = a->boot_tsc;
 	resp.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
 	resp.memory_total = (uint64_t)info.totalram * info.mem_unit;
 	ttrpc_reply(call, &resp.base);
