@@ -11,11 +11,11 @@
 #include <stdint.h>
 
 struct buf {
-	uint8_t *data;  /* allocation, or NULL */
-	size_t start;   /* first unread byte */
-	size_t end;     /* one past the last byte */
-	size_t size;    /* of the allocation */
-	size_t limit;   /* the most unread bytes it may hold; 0: BUF_DEFAULT_LIMIT */
+	uint8_t *data; /* allocation, or NULL */
+	size_t start;  /* first unread byte */
+	size_t end;    /* one past the last byte */
+	size_t size;   /* of the allocation */
+	size_t limit;  /* the most unread bytes it may hold; 0: BUF_DEFAULT_LIMIT */
 };
 
 #define BUF_DEFAULT_LIMIT ((size_t)64 << 20)

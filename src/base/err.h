@@ -19,10 +19,10 @@
  */
 
 struct err {
-	int code;        /* negative errno, 0: no error recorded */
-	char stage[32];  /* the part of the work, e.g. "image", "boot"; may be empty */
-	char msg[1024];  /* "what failed: why" */
-	char hint[512];  /* what to do, one sentence or several lines; may be empty */
+	int code;	/* negative errno, 0: no error recorded */
+	char stage[32]; /* the part of the work, e.g. "image", "boot"; may be empty */
+	char msg[1024]; /* "what failed: why" */
+	char hint[512]; /* what to do, one sentence or several lines; may be empty */
 };
 
 /**
@@ -43,8 +43,7 @@ int err_set(struct err *e, int code, const char *fmt, ...) __attribute__((format
  *
  * Return: @code
  */
-int err_errno(struct err *e, int code, const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
+int err_errno(struct err *e, int code, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
 /**
  * err_wrap() - Prepend context to a recorded error

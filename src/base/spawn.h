@@ -17,20 +17,20 @@
 #define SPAWN_MAX_FDS 64
 
 struct spawn {
-	const char *path;          /* program; searched in PATH when it has no slash */
-	char *const *argv;         /* with argv[0], ended by NULL */
-	char *const *envp;         /* NULL: our own environment */
-	const char *cwd;           /* NULL: ours */
-	int stdin_fd;              /* borrowed; < 0: /dev/null */
-	int stdout_fd;             /* borrowed; < 0: /dev/null */
-	int stderr_fd;             /* borrowed; < 0: /dev/null */
+	const char *path;  /* program; searched in PATH when it has no slash */
+	char *const *argv; /* with argv[0], ended by NULL */
+	char *const *envp; /* NULL: our own environment */
+	const char *cwd;   /* NULL: ours */
+	int stdin_fd;	   /* borrowed; < 0: /dev/null */
+	int stdout_fd;	   /* borrowed; < 0: /dev/null */
+	int stderr_fd;	   /* borrowed; < 0: /dev/null */
 	struct {
-		int fd;            /* borrowed */
-		int target;        /* number in the child, > 2 */
+		int fd;	    /* borrowed */
+		int target; /* number in the child, > 2 */
 	} fds[SPAWN_MAX_FDS];
 	size_t n_fds;
-	bool survive;              /* don't die with the parent */
-	bool new_session;          /* setsid() */
+	bool survive;	  /* don't die with the parent */
+	bool new_session; /* setsid() */
 };
 
 /* A spec with nothing open: set path and argv, then what else is wanted. */

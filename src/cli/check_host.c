@@ -100,7 +100,7 @@ struct program {
 };
 
 static const struct program programs[] = {
-	{ "mkfs.erofs", { "mkfs.erofs" }, "-V", "erofs-utils", CHECK_FAILED, "images" },
+	{ "mkfs.erofs", { "mkfs.erofs" }, "--help", "erofs-utils", CHECK_FAILED, "images" },
 	{ "mkfs.ext4", { "mkfs.ext4" }, "-V", "e2fsprogs", CHECK_FAILED, "writable layers" },
 	{ "passt",
 	  { "passt" },

@@ -110,7 +110,9 @@ static int make_process(struct exec *x, char **args, struct err *e)
 	r = read_file(x, "config.json", &spec, e);
 	r = r < 0 ? r : read_file(x, "passwd", &passwd, e);
 	r = r < 0 ? r : read_file(x, "group", &group, e);
-	return r < 0 ? r : oci_exec_build(spec, &o, &(struct oci_users){ passwd, group }, &x->process, e);
+	return r < 0 ? r
+		     : oci_exec_build(spec, &o, &(struct oci_users){ passwd, group }, &x->process,
+				      e);
 }
 
 static void end(struct exec *x)
@@ -176,7 +178,8 @@ static void on_broken(void *data)
 
 static void resize(struct exec *x)
 {
-	Podvm__Agent__V1__ResizeTerminalRequest req = PODVM__AGENT__V1__RESIZE_TERMINAL_REQUEST__INIT;
+	Podvm__Agent__V1__ResizeTerminalRequest req =
+		PODVM__AGENT__V1__RESIZE_TERMINAL_REQUEST__INIT;
 
 	terminal_size(&req.columns, &req.rows);
 	req.container_id = x->state.id;
@@ -199,7 +202,8 @@ static void on_signal(void *data, int signum)
 	req.container_id = x->state.id;
 	req.exec_id = x->id;
 	req.signal = (uint32_t)signum;
-	(void)agent_call(x->client, "Signal", &req.base, AGENT_TIMEOUT_MS, agent_ignore, NULL, NULL);
+	(void)agent_call(x->client, "Signal", &req.base, AGENT_TIMEOUT_MS, agent_ignore, NULL,
+			 NULL);
 }
 
 static int start(struct exec *x, struct err *e)

@@ -81,7 +81,8 @@ static void make_tables(const struct cli_option *options, size_t n, struct optio
 	for (size_t i = 0; i < n; i++) {
 		int has_arg = options[i].type == CLI_FLAG ? no_argument : required_argument;
 
-		longs[i] = (struct option){ options[i].name, has_arg, NULL, (int)(HELP_CODE + 1 + i) };
+		longs[i] = (struct option){ options[i].name, has_arg, NULL,
+					    (int)(HELP_CODE + 1 + i) };
 		if (!options[i].letter)
 			continue;
 		*s++ = options[i].letter;
@@ -120,7 +121,8 @@ int cli_parse(const char *usage, const struct cli_option *options, size_t n, int
 			err_set(e, -EINVAL, "%s %s",
 				code == ':' ? "a value is missing after" : "unknown option",
 				log_quote(quoted, sizeof(quoted), argv[optind - 1]));
-			err_hint(e, "usage: %s\n'%s --help' lists the options", usage, "podvm VERB");
+			err_hint(e, "usage: %s\n'%s --help' lists the options", usage,
+				 "podvm VERB");
 			return -EINVAL;
 		}
 		r = set_value(o, optarg, e);

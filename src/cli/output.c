@@ -112,9 +112,9 @@ int cli_find(struct cli *cli, const char *what, struct rundir *rd, struct rundir
 	r = rundir_recover(rd, e);
 	if (r > 0)
 		/* It may have been removed with that. */
-		r = faccessat(rd->fd, "state.json", F_OK, 0) < 0 ?
-			    err_set(e, -ENOENT, "the sandbox had crashed and is removed now") :
-			    0;
+		r = faccessat(rd->fd, "state.json", F_OK, 0) < 0
+			    ? err_set(e, -ENOENT, "the sandbox had crashed and is removed now")
+			    : 0;
 	if (r == 0)
 		r = rundir_read_state(rd, st, e);
 	if (r < 0)

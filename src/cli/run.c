@@ -53,8 +53,8 @@ static void run_done(struct run *run)
 
 static int open_guest_image(struct run *run, struct err *e)
 {
-	const char *dir = run->options.guest_image ? run->options.guest_image :
-						     run->cli->config.image;
+	const char *dir = run->options.guest_image ? run->options.guest_image
+						   : run->cli->config.image;
 	int r;
 
 	r = guest_image_open(dir, run->options.debug, &run->guest, e);
@@ -152,8 +152,8 @@ static int check_names(struct run *run, struct err *e)
 
 static int stop_signal(const struct run *run, struct err *e)
 {
-	const char *text = run->options.stop_signal ? run->options.stop_signal :
-						      run->image->config.stop_signal;
+	const char *text = run->options.stop_signal ? run->options.stop_signal
+						    : run->image->config.stop_signal;
 	int sig;
 
 	if (str_empty(text))
@@ -263,8 +263,8 @@ static int prepare(struct run *run, const char *ref, char **args, struct err *e)
 static int make_scratch(struct run *run, struct err *e)
 {
 	_cleanup_(freep) char *dir = str_printf("%s/scratch", run->cli->config.cache);
-	uint64_t size = run->options.scratch_size ? run->options.scratch_size :
-						    run->cli->config.scratch_size;
+	uint64_t size = run->options.scratch_size ? run->options.scratch_size
+						  : run->cli->config.scratch_size;
 
 	if (!dir)
 		return err_oom(e);
@@ -391,15 +391,15 @@ static int exit_code(const struct err *e)
 
 static void say_oom(const struct run *run)
 {
-	char size[32];
+	const char *whose = run->options.memory ? "the limit is" : "the machine has";
+	uint64_t size = run->options.memory ? run->options.memory : run->plan.machine_memory;
 
 	if (!run->state.oom_killed || run->options.detach)
 		return;
-	cli_human_size(size, sizeof(size),
-		       run->options.memory ? run->options.memory : run->plan.machine_memory);
-	fprintf(stderr, "podvm: run: the kernel of the guest killed a process: out of memory (%s)\n"
-			"  --memory gives the container more\n",
-		size);
+	fprintf(stderr,
+		"podvm: run: out of memory: the guest's kernel killed a process (%s %llu MiB)\n"
+		"  --memory gives the container more\n",
+		whose, (unsigned long long)(size >> 20));
 }
 
 static int run_it(struct run *run)
@@ -480,7 +480,8 @@ int cli_run(struct cli *cli, int argc, char **argv)
 	if (r == CLI_HELP_SHOWN)
 		return 0;
 	if (r == 0 && rest == argc)
-		r = err_set(&e, -EINVAL, "an image is missing: podvm run [OPTIONS] IMAGE [COMMAND]");
+		r = err_set(&e, -EINVAL,
+			    "an image is missing: podvm run [OPTIONS] IMAGE [COMMAND]");
 	if (r == 0 && geteuid() != 0)
 		r = err_set(&e, -EPERM, "this needs root: try sudo podvm run");
 	if (r < 0) {

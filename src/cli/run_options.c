@@ -22,7 +22,8 @@ int run_options_parse(int argc, char **argv, struct run_options *o, int *ret_res
 	const struct cli_option table[] = {
 		{ "interactive", 'i', CLI_FLAG, &o->interactive, NULL, "Pass stdin on" },
 		{ "tty", 't', CLI_FLAG, &o->tty, NULL, "Give it a terminal" },
-		{ "detach", 'd', CLI_FLAG, &o->detach, NULL, "Run in the background, print the id" },
+		{ "detach", 'd', CLI_FLAG, &o->detach, NULL,
+		  "Run in the background, print the id" },
 		{ "rm", 0, CLI_FLAG, &o->rm, NULL, "Remove it when it has ended" },
 		{ "name", 0, CLI_STRING, &o->name, "NAME", "Name of the container" },
 		{ "env", 'e', CLI_LIST, &o->env, "NAME[=VALUE]", "Set an environment variable" },
@@ -48,7 +49,8 @@ int run_options_parse(int argc, char **argv, struct run_options *o, int *ret_res
 		{ "read-only", 0, CLI_FLAG, &o->read_only, NULL, "Root file system is read-only" },
 		{ "net", 0, CLI_STRING, &o->net, "none|user", "Network" },
 		{ "network", 0, CLI_STRING, &o->net, "none|user", "The same" },
-		{ "publish", 'p', CLI_LIST, &o->publish, "[IP:]HOST:GUEST[/udp]", "Publish a port" },
+		{ "publish", 'p', CLI_LIST, &o->publish, "[IP:]HOST:GUEST[/udp]",
+		  "Publish a port" },
 		{ "dns", 0, CLI_LIST, &o->dns, "ADDRESS", "Name server" },
 		{ "dns-search", 0, CLI_LIST, &o->dns_search, "DOMAIN", "Search domain" },
 		{ "add-host", 0, CLI_LIST, &o->add_host, "NAME:IP", "Line of /etc/hosts" },
@@ -77,9 +79,9 @@ int run_options_parse(int argc, char **argv, struct run_options *o, int *ret_res
 void run_options_done(struct run_options *o)
 {
 	struct strv *lists[] = {
-		&o->env,      &o->env_file, &o->group_add,    &o->tmpfs,  &o->cap_add, &o->cap_drop,
-		&o->security_opt, &o->ulimit, &o->volume, &o->publish, &o->dns, &o->dns_search,
-		&o->add_host,
+		&o->env,      &o->env_file,	&o->group_add, &o->tmpfs,  &o->cap_add,
+		&o->cap_drop, &o->security_opt, &o->ulimit,    &o->volume, &o->publish,
+		&o->dns,      &o->dns_search,	&o->add_host,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(lists); i++)
@@ -214,7 +216,8 @@ static int plan_network(const struct run_options *o, const struct config *config
 
 	p->network = o->net ? str_eq(o->net, "user") : config->net == CONFIG_NET_USER;
 	if (o->net && str_eq(o->net, "host")) {
-		err_set(e, -EINVAL, "--net host isn't possible: the container has a kernel of its own");
+		err_set(e, -EINVAL,
+			"--net host isn't possible: the container has a kernel of its own");
 		err_hint(e, "-p publishes ports of the container on the host");
 		return -EINVAL;
 	}
@@ -248,7 +251,8 @@ static int parse_cpus(const char *text, uint64_t *ret_quota, struct err *e)
 	errno = 0;
 	v = strtod(text, &end);
 	if (errno || end == text || *end || !(v >= 0.01) || v > MAX_VCPUS)
-		return err_set(e, -EINVAL, "--cpus %s is not a number from 0.01 to %d", text, MAX_VCPUS);
+		return err_set(e, -EINVAL, "--cpus %s is not a number from 0.01 to %d", text,
+			       MAX_VCPUS);
 	*ret_quota = (uint64_t)(v * CPU_PERIOD_US + 0.5);
 	return 0;
 }

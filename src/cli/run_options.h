@@ -14,7 +14,7 @@
 #include "oci/spec.h"
 #include "sandbox/sandbox.h"
 
-#define RUN_MAX_PORTS   128
+#define RUN_MAX_PORTS	128
 #define RUN_MAX_VOLUMES 32
 
 /**
@@ -87,8 +87,8 @@ struct run_plan {
 	size_t n_ports;
 	struct net_dns dns;
 	bool network;
-	struct strv env;       /* --env-file, then -e */
-	uint64_t cpu_quota;    /* microseconds in 100 ms, 0: no limit */
+	struct strv env;    /* --env-file, then -e */
+	uint64_t cpu_quota; /* microseconds in 100 ms, 0: no limit */
 	unsigned int vcpus;
 	uint64_t machine_memory;
 };

@@ -43,9 +43,9 @@ struct runner {
 	enum phase phase;
 	bool ended;
 	bool stop_requested;
-	int interrupted;       /* signal that came before the container ran */
-	uint64_t start_us;     /* when the container was told to start */
-	uint64_t output_us;    /* of its first output */
+	int interrupted;    /* signal that came before the container ran */
+	uint64_t start_us;  /* when the container was told to start */
+	uint64_t output_us; /* of its first output */
 	int code;
 	struct err err;
 };
@@ -348,7 +348,8 @@ static void on_sandbox_started(void *data, const struct err *e)
 	if (ret == 0)
 		ret = make_files(r);
 	if (ret == 0)
-		ret = container_create(r->sandbox, &r->container_config, on_created, r, &r->container);
+		ret = container_create(r->sandbox, &r->container_config, on_created, r,
+				       &r->container);
 	if (ret < 0) {
 		err_errno(&err, ret, "cannot create the container");
 		fail(r, &err);

@@ -24,7 +24,7 @@ struct container {
 	struct vmm_disk_addr scratch;
 	bool image_attached;
 	bool scratch_attached;
-	bool in_guest; /* CreateContainer was sent */
+	bool in_guest;	/* CreateContainer was sent */
 	size_t n_files; /* written so far */
 	struct ttrpc_pending *call;
 	struct ttrpc_pending *waiting;
@@ -64,9 +64,9 @@ static int attach_image(void *obj, struct err *e)
 static int attach_scratch(void *obj, struct err *e)
 {
 	struct container *c = obj;
-	struct vmm_disk disk = {
-		.fd = c->config->scratch_fd, .serial = "scratch", .discard = true
-	};
+	struct vmm_disk disk = { .fd = c->config->scratch_fd,
+				 .serial = "scratch",
+				 .discard = true };
 	int r;
 
 	if (c->config->scratch_fd < 0)
@@ -380,7 +380,8 @@ void container_signal(struct container *c, int signum)
 
 void container_resize(struct container *c, unsigned int columns, unsigned int rows)
 {
-	Podvm__Agent__V1__ResizeTerminalRequest req = PODVM__AGENT__V1__RESIZE_TERMINAL_REQUEST__INIT;
+	Podvm__Agent__V1__ResizeTerminalRequest req =
+		PODVM__AGENT__V1__RESIZE_TERMINAL_REQUEST__INIT;
 
 	req.container_id = c->id;
 	req.columns = columns;

@@ -26,11 +26,11 @@
 #include "base/err.h"
 #include "sandbox/sandbox.h"
 
-#define CONTAINER_MAX_FILES    16
-#define CONTAINER_ROOTFS       "/run/podvm/containers/%s/rootfs" /* of an id */
-#define CONTAINER_FILE         "/run/podvm/files/%s/%s"          /* of an id and a name */
-#define CONTAINER_SHARED       "/run/podvm/shared"
-#define CONTAINER_SHARED_TAG   "podvm"
+#define CONTAINER_MAX_FILES  16
+#define CONTAINER_ROOTFS     "/run/podvm/containers/%s/rootfs" /* of an id */
+#define CONTAINER_FILE	     "/run/podvm/files/%s/%s"	       /* of an id and a name */
+#define CONTAINER_SHARED     "/run/podvm/shared"
+#define CONTAINER_SHARED_TAG "podvm"
 
 /* A small file written into the guest, at CONTAINER_FILE. */
 struct container_file {

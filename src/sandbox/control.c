@@ -49,9 +49,9 @@ struct forward {
 
 /* What other commands may ask of the guest. */
 static const char *const forwarded[] = {
-	"GetLog",	   "GetMetrics",     "PauseContainer", "ResumeContainer", "UpdateContainer",
-	"StatsContainer",  "ListProcesses",  "Exec",	       "Signal",	  "Wait",
-	"RemoveProcess",   "ReadOutput",     "WriteInput",     "CloseInput",	  "ResizeTerminal",
+	"GetLog",	  "GetMetrics",	   "PauseContainer", "ResumeContainer", "UpdateContainer",
+	"StatsContainer", "ListProcesses", "Exec",	     "Signal",		"Wait",
+	"RemoveProcess",  "ReadOutput",	   "WriteInput",     "CloseInput",	"ResizeTerminal",
 };
 
 static void forward_free(struct forward *f)
@@ -159,7 +159,8 @@ static void on_stop(struct ttrpc_call *call, const ProtobufCMessage *req, void *
 
 static int listen_socket(const struct rundir *rd, struct err *e)
 {
-	_cleanup_(close_fdp) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	_cleanup_(close_fdp) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
+					     0);
 	struct sockaddr_un addr = { .sun_family = AF_UNIX };
 	int n;
 
@@ -231,7 +232,7 @@ void control_stopped(struct control *c, unsigned int exit_status)
 	struct stop *tmp;
 
 	resp.exit_status = exit_status;
-	list_for_each_safe(s, tmp, &c->stops, node) {
+	list_for_each_safe (s, tmp, &c->stops, node) {
 		list_remove(&s->node);
 		ttrpc_reply(s->call, &resp.base);
 		free(s);
@@ -247,12 +248,12 @@ void control_free(struct control *c)
 
 	if (!c)
 		return;
-	list_for_each_safe(s, stmp, &c->stops, node) {
+	list_for_each_safe (s, stmp, &c->stops, node) {
 		list_remove(&s->node);
 		ttrpc_reply_error(s->call, TTRPC_UNAVAILABLE, "the sandbox has ended");
 		free(s);
 	}
-	list_for_each_safe(f, ftmp, &c->forwards, node) {
+	list_for_each_safe (f, ftmp, &c->forwards, node) {
 		ttrpc_call_on_cancel(f->call, NULL, NULL);
 		ttrpc_cancel(f->pending);
 		ttrpc_reply_error(f->call, TTRPC_UNAVAILABLE, "the sandbox has ended");

@@ -25,7 +25,10 @@ struct manifest {
 	struct json_object *packages;
 };
 
-#define ROW(type, name, kind, member, flags) { name, kind, offsetof(type, member), flags }
+#define ROW(type, name, kind, member, flags)              \
+	{                                                 \
+		name, kind, offsetof(type, member), flags \
+	}
 
 static const struct json_field manifest_fields[] = {
 	ROW(struct manifest, "schema", JSON_U64, schema, JSON_REQUIRED),

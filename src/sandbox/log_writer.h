@@ -17,7 +17,7 @@
 
 #include "sandbox/streams.h"
 
-#define LOG_WRITER_MAX  ((uint64_t)16 << 20)
+#define LOG_WRITER_MAX	((uint64_t)16 << 20)
 #define LOG_WRITER_LINE ((size_t)16 << 10) /* longer ones are written in parts */
 
 struct log_writer;

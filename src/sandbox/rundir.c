@@ -16,7 +16,7 @@
 #include "base/log.h"
 #include "base/str.h"
 
-#define JOURNAL_MAX     ((size_t)64 << 10)
+#define JOURNAL_MAX	((size_t)64 << 10)
 #define KILL_TIMEOUT_MS 5000
 
 static int open_lock(int dirfd)

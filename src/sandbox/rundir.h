@@ -41,16 +41,16 @@ const char *rundir_status_name(enum rundir_status status);
 struct rundir_state {
 	char *id;
 	char *name;
-	char *image;        /* as the user named it */
-	char *digest;       /* of the image, empty for dir: */
-	char *command;      /* what runs, for people */
+	char *image;   /* as the user named it */
+	char *digest;  /* of the image, empty for dir: */
+	char *command; /* what runs, for people */
 	char *hostname;
-	char *network;      /* "user" or "none" */
-	char **ports;       /* as in -p, ended by NULL; may be NULL */
-	char *vmm;          /* "qemu" */
-	char *accel;        /* "kvm" or "tcg", empty until it runs */
-	char *error;        /* why it ended, if not because the container did; may be empty */
-	char *stop_signal;  /* number as text */
+	char *network;	   /* "user" or "none" */
+	char **ports;	   /* as in -p, ended by NULL; may be NULL */
+	char *vmm;	   /* "qemu" */
+	char *accel;	   /* "kvm" or "tcg", empty until it runs */
+	char *error;	   /* why it ended, if not because the container did; may be empty */
+	char *stop_signal; /* number as text */
 	uint64_t created_ns;
 	uint64_t started_ns;
 	uint64_t finished_ns;
@@ -59,7 +59,7 @@ struct rundir_state {
 	pid_t vmm_pid;
 	int exit_code;
 	unsigned int vcpus;
-	uint64_t memory;    /* of the machine */
+	uint64_t memory;	   /* of the machine */
 	unsigned int stop_timeout; /* seconds */
 	bool auto_remove;
 	bool terminal;
@@ -74,8 +74,8 @@ void rundir_state_done(struct rundir_state *st);
 struct rundir {
 	char id[RUNDIR_ID_LEN + 1];
 	char *path;
-	int fd;       /* the directory */
-	int lock_fd;  /* held by the owner, else -EBADF */
+	int fd;	     /* the directory */
+	int lock_fd; /* held by the owner, else -EBADF */
 };
 
 /* A directory that isn't open. */
@@ -106,7 +106,8 @@ int rundir_find(const char *state_dir, const char *what, struct rundir *ret, str
  * Return: 0, what @cb returned, or a negative errno
  */
 int rundir_each(const char *state_dir,
-		int (*cb)(void *data, struct rundir *rd, const struct rundir_state *st), void *data);
+		int (*cb)(void *data, struct rundir *rd, const struct rundir_state *st),
+		void *data);
 
 /** rundir_owner_alive() - Whether the process that owns it lives */
 bool rundir_owner_alive(const struct rundir *rd);

@@ -26,15 +26,15 @@ struct sandbox {
 	void (*stopped)(void *data);
 	void *stopped_data;
 
-	struct net_user *net;            /* NULL: no network */
-	int virtiofs_fd;                 /* vhost-user socket, until the monitor has it */
+	struct net_user *net; /* NULL: no network */
+	int virtiofs_fd;      /* vhost-user socket, until the monitor has it */
 	struct loop_child *virtiofs_child;
 	struct vmm *vmm;
 	struct ttrpc_client *agent;
 	struct ttrpc_pending *call;
-	struct loop_timer *timer;        /* end of the boot, of a stop, of a loss's grace */
-	int console_fd;                  /* console.log */
-	size_t console_left;             /* what may still be written to it */
+	struct loop_timer *timer; /* end of the boot, of a stop, of a loss's grace */
+	int console_fd;		  /* console.log */
+	size_t console_left;	  /* what may still be written to it */
 	struct err loss;
 
 	struct stage_timing timings[SANDBOX_MAX_TIMINGS];

@@ -13,8 +13,8 @@
 #define CONSOLE_LINES 12
 
 static const char *const state_names[] = {
-	[SANDBOX_NEW] = "new",		 [SANDBOX_STARTING] = "starting",
-	[SANDBOX_RUNNING] = "running",	 [SANDBOX_STOPPING] = "stopping",
+	[SANDBOX_NEW] = "new",	       [SANDBOX_STARTING] = "starting",
+	[SANDBOX_RUNNING] = "running", [SANDBOX_STOPPING] = "stopping",
 	[SANDBOX_STOPPED] = "stopped",
 };
 
@@ -154,8 +154,7 @@ static void on_shutdown(void *data, const ProtobufCMessage *msg, const struct er
 		stopped(sb);
 }
 
-void sandbox_stop(struct sandbox *sb, unsigned int timeout_ms, void (*done)(void *data),
-		  void *data)
+void sandbox_stop(struct sandbox *sb, unsigned int timeout_ms, void (*done)(void *data), void *data)
 {
 	Podvm__Agent__V1__ShutdownRequest req = PODVM__AGENT__V1__SHUTDOWN_REQUEST__INIT;
 	int r = -ENOTCONN;

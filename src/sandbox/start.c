@@ -18,11 +18,12 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/container.h"
 #include "sandbox/sandbox-internal.h"
-int virtiofs_share_add(const char*,const char*,bool,const char*,struct err*); int virtiofs_spawn(const char*,pid_t*,int*,struct err*);
+int virtiofs_share_add(const char *, const char *, bool, const char *, struct err *);
+int virtiofs_spawn(const char *, pid_t *, int *, struct err *);
 
 #define CONSOLE_LOG_MAX ((size_t)256 << 10)
-#define ENTROPY_BYTES   64
-#define LOSS_GRACE_MS   1000 /* for the monitor's own word when the agent has gone */
+#define ENTROPY_BYTES	64
+#define LOSS_GRACE_MS	1000 /* for the monitor's own word when the agent has gone */
 
 static void journal(struct sandbox *sb, const char *what, pid_t pid)
 {
@@ -76,7 +77,8 @@ static void on_virtiofs_exit(void *data, int code)
 	struct sandbox *sb = data;
 	struct err e = { 0 };
 
-	err_set(&e, -EIO, "virtiofsd, which serves the shared directories, ended with code %d", code);
+	err_set(&e, -EIO, "virtiofsd, which serves the shared directories, ended with code %d",
+		code);
 	sandbox_lose(sb, &e);
 }
 
@@ -141,8 +143,8 @@ static void on_vmm_exit(void *data, const struct vmm_exit *exit)
 	if (exit->code == 0)
 		err_set(&e, -ECONNRESET, "the guest ended (it crashed or was reset)");
 	else if (exit->code > 128)
-		err_set(&e, -ECONNRESET, "the monitor was killed by signal %d%s%s", exit->code - 128,
-			*exit->message ? ": " : "", exit->message);
+		err_set(&e, -ECONNRESET, "the monitor was killed by signal %d%s%s",
+			exit->code - 128, *exit->message ? ": " : "", exit->message);
 	else
 		err_set(&e, -ECONNRESET, "the monitor ended with code %d%s%s", exit->code,
 			*exit->message ? ": " : "", exit->message);
@@ -252,11 +254,11 @@ static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *
 
 	sb->call = NULL;
 	if (!e) {
-		log_info("guest is up", "sandbox=%s kernel=%s boot_us=%llu boot_tsc=%llu cpus=%u memory=%llu",
+		log_info("guest is up",
+			 "sandbox=%s kernel=%s boot_us=%llu boot_tsc=%llu cpus=%u memory=%llu",
 			 sb->config->rundir->id, log_quote(kernel, sizeof(kernel), hello->kernel),
-			 (unsigned long long)hello->boot_us,
-			 (unsigned long long)hello->boot_tsc, hello->cpus,
-			 (unsigned long long)hello->memory_total);
+			 (unsigned long long)hello->boot_us, (unsigned long long)hello->boot_tsc,
+			 hello->cpus, (unsigned long long)hello->memory_total);
 		stages_next(&sb->stages, NULL);
 	} else if (e->code == -ETIMEDOUT) {
 		err_set(&err, -ETIMEDOUT, "the guest did not come up within %llu s",
@@ -370,8 +372,8 @@ static int configure(void *obj, struct err *e)
 	req.realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 	if (sb->net)
 		fill_network(network, net_user_config(sb->net), &req);
-	r = agent_call(sb->agent, "ConfigureSandbox", &req.base, AGENT_TIMEOUT_MS, on_configured, sb,
-		       &sb->call);
+	r = agent_call(sb->agent, "ConfigureSandbox", &req.base, AGENT_TIMEOUT_MS, on_configured,
+		       sb, &sb->call);
 	explicit_bzero(entropy, sizeof(entropy));
 	return r < 0 ? err_errno(e, r, "cannot call the agent") : STAGE_PENDING;
 }

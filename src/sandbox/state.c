@@ -15,7 +15,10 @@ static const char *const status_names[] = { "created", "running", "stopping", "e
 
 enum field_type { FIELD_STRING, FIELD_STRINGS, FIELD_U64, FIELD_INT, FIELD_BOOL, FIELD_STATUS };
 
-#define FIELD(type, json, member) { json, type, offsetof(struct rundir_state, member) }
+#define FIELD(type, json, member)                                 \
+	{                                                         \
+		json, type, offsetof(struct rundir_state, member) \
+	}
 
 static const struct field {
 	const char *name;

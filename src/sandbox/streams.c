@@ -20,13 +20,13 @@
 struct output {
 	struct streams *owner;
 	enum streams_which stream;
-	int fd;             /* our own, or -EBADF */
+	int fd; /* our own, or -EBADF */
 	bool socket;
 	struct loop_io *io; /* while it's full */
 	struct buf buf;
 	struct ttrpc_pending *read;
 	bool eof;
-	bool finished;      /* at its end and written */
+	bool finished; /* at its end and written */
 };
 
 struct input {
@@ -168,7 +168,8 @@ static void on_read(void *data, const ProtobufCMessage *msg, const struct err *e
 		}
 	} else {
 		if (s->config.output && resp->data.len)
-			s->config.output(s->config.data, o->stream, resp->data.data, resp->data.len);
+			s->config.output(s->config.data, o->stream, resp->data.data,
+					 resp->data.len);
 		if (o->fd >= 0 && buf_append(&o->buf, resp->data.data, resp->data.len) < 0)
 			drop_output(o, -ENOMEM);
 		o->eof = resp->eof;
@@ -193,9 +194,9 @@ static void pump_output(struct output *o)
 		return;
 	req.container_id = (char *)s->config.container_id;
 	req.exec_id = (char *)s->config.exec_id;
-	req.stream = o->stream == STREAMS_STDOUT ?
-			     PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDOUT :
-			     PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDERR;
+	req.stream = o->stream == STREAMS_STDOUT
+			     ? PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDOUT
+			     : PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDERR;
 	req.max = CHUNK;
 	r = agent_call(s->config.client, "ReadOutput", &req.base, 0, on_read, o, &o->read);
 	if (r < 0) {
