@@ -8,7 +8,7 @@ set -euo pipefail
 build=$(readlink -f "${1:?usage: test.sh BUILD_DIRECTORY [BATS_FILE...]}")
 shift
 cd "$(dirname "$0")/.."
-sanitized=build-test
+sanitized="build-test"
 passed=0
 failed=0
 skipped=0
