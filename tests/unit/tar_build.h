@@ -38,9 +38,11 @@ static inline void tar_bytes(struct buf *tar, const void *data, size_t n)
 		abort();
 }
 
-static inline void tar_octal(char *field, size_t size, uint64_t value)
+/* A number of @digits octal digits; the NUL after it is there already. */
+static inline void tar_octal(char *field, size_t digits, uint64_t value)
 {
-	snprintf(field, size, "%0*llo", (int)size - 1, (unsigned long long)value);
+	for (size_t i = digits; i > 0; i--, value >>= 3)
+		field[i - 1] = (char)('0' + (value & 7));
 }
 
 static inline void tar_head(struct buf *tar, const struct tar_header *h)
@@ -49,21 +51,22 @@ static inline void tar_head(struct buf *tar, const struct tar_header *h)
 	unsigned int sum = 0;
 
 	strncpy(block, h->name, 100);
-	tar_octal(block + 100, 8, h->mode ? h->mode : 0644);
-	tar_octal(block + 108, 8, h->uid);
-	tar_octal(block + 116, 8, h->gid);
-	tar_octal(block + 124, 12, h->size);
-	tar_octal(block + 136, 12, h->mtime);
+	tar_octal(block + 100, 7, h->mode ? h->mode : 0644);
+	tar_octal(block + 108, 7, h->uid);
+	tar_octal(block + 116, 7, h->gid);
+	tar_octal(block + 124, 11, h->size);
+	tar_octal(block + 136, 11, h->mtime);
 	memset(block + 148, ' ', 8);
 	block[156] = h->type ? h->type : '0';
 	if (h->link)
 		strncpy(block + 157, h->link, 100);
 	memcpy(block + 257, "ustar\00000", 8);
-	tar_octal(block + 329, 8, h->major);
-	tar_octal(block + 337, 8, h->minor);
+	tar_octal(block + 329, 7, h->major);
+	tar_octal(block + 337, 7, h->minor);
 	for (size_t i = 0; i < sizeof(block); i++)
 		sum += (unsigned char)block[i];
-	tar_octal(block + 148, 7, sum);
+	tar_octal(block + 148, 6, sum);
+	block[154] = 0;
 	tar_bytes(tar, block, sizeof(block));
 }
 
