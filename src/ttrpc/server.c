@@ -335,13 +335,10 @@ static void conn_free(struct server_conn *conn)
 	}
 	free(conn);
 	while (!list_empty(&calls)) {
-		void (*cancel)(void *data);
-
 		call = list_entry(calls.next, struct ttrpc_call, node);
 		list_remove(&call->node);
-		cancel = TAKE_PTR(call->cancel);
-		if (cancel)
-			cancel(call->cancel_data);
+		if (call->cancel)
+			call->cancel(call->cancel_data);
 	}
 }
 
