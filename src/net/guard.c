@@ -161,8 +161,7 @@ static int try_add(int parent, const char *pid)
 	return r < 0 ? r : file_write(cgroup, "cgroup.procs", pid);
 }
 
-/* Return: Descriptor of our own cgroup, or a negative errno */
-static int open_parent(void)
+int net_guard_parent(void)
 {
 	_cleanup_(freep) char *path = NULL;
 	int r = own_cgroup(&path);
@@ -176,7 +175,7 @@ static int open_parent(void)
 
 int net_guard_add(pid_t pid, int *ret_cgroup)
 {
-	_cleanup_(close_fdp) int parent = open_parent();
+	_cleanup_(close_fdp) int parent = net_guard_parent();
 	char text[16];
 	int r;
 

@@ -122,11 +122,14 @@ int net_probe_read(struct net_probe *p);
 /**
  * net_guard_add() - Keep a passt process from the host's loopback addresses
  * @pid:	It, before anything of a guest has reached it
- * @ret_cgroup:	Gets a descriptor for net_guard_remove(), owned by the caller
+ * @ret_cgroup:	Gets that of net_guard_parent() for net_guard_remove(), owned by the caller
  *
  * Return: 0 or a negative errno (no cgroup v2, not root, ...)
  */
 int net_guard_add(pid_t pid, int *ret_cgroup);
+
+/** net_guard_parent() - Descriptor of our own cgroup, or a negative errno */
+int net_guard_parent(void);
 
 /** net_guard_remove() - Remove what is left once the process has ended; < 0 is fine */
 void net_guard_remove(int cgroup);

@@ -270,4 +270,13 @@ int net_user_pid(const struct net_user *user);
 /** net_user_free() - Kill passt if it runs, free; NULL is fine */
 void net_user_free(struct net_user *user);
 
+/**
+ * net_user_recover() - Remove what is left of a network whose owner was killed
+ *
+ * passt itself ends with its socket. What stays is an empty cgroup below that of the owner, which
+ * is found when that is our own as well (else it goes with the next network that is started there,
+ * or with the cgroup around it). Networks that are in use don't mind.
+ */
+void net_user_recover(void);
+
 #endif

@@ -282,3 +282,10 @@ int net_user_pid(const struct net_user *user)
 {
 	return user->pid;
 }
+
+void net_user_recover(void)
+{
+	_cleanup_(close_fdp) int cgroup = net_guard_parent();
+
+	net_guard_remove(cgroup);
+}

@@ -2,6 +2,7 @@
 /* The user mode with the real passt; skipped where it isn't installed. */
 #include <arpa/inet.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -11,12 +12,14 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/spawn.h"
 #include "net/internal.h"
 #include "net/net.h"
@@ -301,6 +304,29 @@ static void test_guard(void **state)
 	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
+/* As after kill -9 of the owner: the process has gone and nobody has removed the cgroup. */
+static void test_recovery(void **state)
+{
+	_cleanup_(close_fdp) int parent = net_guard_parent();
+	int guard = -EBADF;
+	pid_t pid;
+
+	if (geteuid() != 0)
+		skip();
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0)
+		_exit(pause());
+	assert_int_equal(net_guard_add(pid, &guard), 0);
+	close(guard);
+	net_user_recover(); /* in use: stays */
+	assert_int_equal(faccessat(parent, "podvm-passt", F_OK, 0), 0);
+	kill(pid, SIGKILL);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	net_user_recover();
+	assert_int_equal(faccessat(parent, "podvm-passt", F_OK, 0), -1);
+}
+
 static void test_port_in_use(void **state)
 {
 	struct net_port port = { .address = "127.0.0.1", .guest = 80, .count = 1 };
@@ -388,6 +414,38 @@ static void test_ends_with_the_guest(void **state)
 	assert_string_equal(f->exit_err.msg, "passt ended (0)");
 }
 
+/* A cgroup of our own, so that networks that others run at the same time don't matter. */
+static int home = -EBADF;
+static char name[32];
+
+static int enter(const char *cgroup)
+{
+	char path[64];
+	char pid[16];
+
+	snprintf(path, sizeof(path), "%s/cgroup.procs", cgroup);
+	snprintf(pid, sizeof(pid), "%d", getpid());
+	return file_write(home, path, pid);
+}
+
+static int enter_cgroup(void **state)
+{
+	if (geteuid() != 0)
+		return 0;
+	home = net_guard_parent();
+	snprintf(name, sizeof(name), "podvm-test-%d", getpid());
+	if (home < 0 || mkdirat(home, name, 0755) < 0)
+		return -1;
+	return enter(name);
+}
+
+static int leave_cgroup(void **state)
+{
+	if (home < 0)
+		return 0;
+	return enter(".") < 0 ? -1 : unlinkat(home, name, AT_REMOVEDIR);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -396,6 +454,7 @@ int main(void)
 		TEST(test_published_port),
 		TEST(test_loopback_is_out_of_reach),
 		TEST(test_guard),
+		TEST(test_recovery),
 		TEST(test_port_in_use),
 		TEST(test_foreign_address),
 		TEST(test_missing_program),
@@ -405,5 +464,5 @@ int main(void)
 		TEST(test_ends_with_the_guest),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, enter_cgroup, leave_cgroup);
 }
