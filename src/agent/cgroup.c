@@ -11,6 +11,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/metrics.h"
 #include "agent/paths.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -19,9 +20,9 @@
 
 #define FILE_LIMIT     ((size_t)256 << 10)
 #define AGENT_CGROUP   DIR_CGROUP "/agent"
-#define AGENT_PROTECT  "16777216" /* memory.low of /agent: agent, crun and its libraries */
-#define RESERVE_MIN    ((uint64_t)12 << 20)
-#define RESERVE_SHIFT  6 /* and 1/64 of the memory for the kernel's own growth */
+#define AGENT_PROTECT  "16777216"	   /* memory.low of /agent: agent, crun and its libraries */
+#define RESERVE_MIN    ((uint64_t)6 << 20) /* for crun while it starts a process */
+#define RESERVE_SHIFT  6		   /* and 1/64 of the memory: the kernel's own growth */
 #define RESERVE_TASKS  64
 #define MAX_TREE_DEPTH 16
 
@@ -70,25 +71,31 @@ int cgroup_u64(int dir, const char *file, uint64_t *ret)
 	return parse_u64(text, UINT64_MAX, ret);
 }
 
-uint64_t cgroup_pod_limit(uint64_t total)
+/* Memory that was not available when we had booted: the kernel's and ours. */
+static uint64_t used_at_boot;
+
+uint64_t cgroup_pod_limit(uint64_t total, uint64_t used)
 {
+	uint64_t rest = total > used ? total - used : 0;
 	uint64_t reserve = RESERVE_MIN + (total >> RESERVE_SHIFT);
 
 	/* Too small for any reserve to make sense: half of it. */
-	return total > 2 * reserve ? total - reserve : total / 2;
+	return rest > 2 * reserve ? rest - reserve : rest / 2;
 }
 
 void cgroup_limit_pod(void)
 {
 	_cleanup_(freep) char *text = NULL;
-	unsigned long long kb;
 	char value[24];
+	uint64_t total;
 
-	if (file_read(AT_FDCWD, "/proc/meminfo", FILE_LIMIT, &text, NULL) < 0 ||
-	    sscanf(text, "MemTotal: %llu kB", &kb) != 1)
+	if (file_read(AT_FDCWD, "/proc/meminfo", FILE_LIMIT, &text, NULL) < 0)
 		return;
+	total = meminfo_field(text, "MemTotal");
+	if (!used_at_boot)
+		used_at_boot = total - MIN(total, meminfo_field(text, "MemAvailable"));
 	snprintf(value, sizeof(value), "%llu",
-		 (unsigned long long)cgroup_pod_limit((uint64_t)kb * 1024));
+		 (unsigned long long)cgroup_pod_limit(total, used_at_boot));
 	if (file_write(AT_FDCWD, DIR_POD "/memory.max", value) < 0)
 		log_warn("cannot limit the memory of the pod", "bytes=%s", value);
 }

@@ -33,8 +33,12 @@ int cgroup_setup(struct err *e);
 /** cgroup_limit_pod() - Fit /pod's memory limit to the memory the guest has now */
 void cgroup_limit_pod(void);
 
-/** cgroup_pod_limit() - The most memory all containers may have of @total bytes */
-uint64_t cgroup_pod_limit(uint64_t total);
+/**
+ * cgroup_pod_limit() - The most memory that all containers together may have
+ * @total:	Memory of the guest
+ * @used:	What the kernel and the agent had of it before there was any container
+ */
+uint64_t cgroup_pod_limit(uint64_t total, uint64_t used);
 
 /**
  * cgroup_open() - A container's cgroup directory

@@ -21,6 +21,16 @@
 /* How long killing and cleaning up may take after a failed or for a removed container. */
 #define CLEANUP_MS ((uint64_t)10000)
 
+struct container *container_find(struct agent *a, const char *id)
+{
+	struct container *c;
+
+	list_for_each (c, &a->containers, node)
+		if (str_eq(c->id, id))
+			return c;
+	return NULL;
+}
+
 struct process *container_init_process(struct container *c)
 {
 	return list_entry(c->processes.next, struct process, node);
@@ -268,8 +278,6 @@ static int check_create(const struct agent *a, const PB(CreateContainerRequest) 
 /* Whether there may be one more container of this name now. */
 static bool may_create(struct agent *a, struct ttrpc_call *call, const char *id)
 {
-	struct container *c;
-
 	if (a->shutdown) {
 		ttrpc_reply_error(call, TTRPC_FAILED_PRECONDITION, "the guest is going down");
 		return false;
@@ -279,9 +287,7 @@ static bool may_create(struct agent *a, struct ttrpc_call *call, const char *id)
 				  CONTAINERS_MAX);
 		return false;
 	}
-	list_for_each (c, &a->containers, node) {
-		if (!str_eq(c->id, id))
-			continue;
+	if (container_find(a, id)) {
 		ttrpc_reply_error(call, TTRPC_ALREADY_EXISTS, "container %s exists", id);
 		return false;
 	}

@@ -53,6 +53,9 @@ struct container {
 	uint64_t oom_kills;
 };
 
+/** container_find() - Container by id, or NULL */
+struct container *container_find(struct agent *a, const char *id);
+
 /** container_init_process() - Its first process */
 struct process *container_init_process(struct container *c);
 

@@ -101,19 +101,9 @@ void error_internal(struct err *e)
 		e->code = -EIO;
 }
 
-static struct container *look_up(struct agent *a, const char *id)
-{
-	struct container *c;
-
-	list_for_each (c, &a->containers, node)
-		if (str_eq(c->id, id))
-			return c;
-	return NULL;
-}
-
 struct container *find_container(struct agent *a, struct ttrpc_call *call, const char *id)
 {
-	struct container *c = look_up(a, id);
+	struct container *c = container_find(a, id);
 
 	if (!c) {
 		ttrpc_reply_error(call, TTRPC_NOT_FOUND, "no such container");
