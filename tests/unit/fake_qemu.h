@@ -89,6 +89,17 @@ static void fake_flood(const struct fake_qemu *f)
 		fake_print(f, "fifteen letters\n");
 }
 
+/* More than is read at once, so that the end of it is still unread when the process has ended. */
+static void fake_last_words(const struct fake_qemu *f)
+{
+	static const char last[] = "\nKernel panic\n";
+	static char text[100000];
+
+	memset(text, 'x', sizeof(text));
+	memcpy(text + sizeof(text) - sizeof(last), last, sizeof(last));
+	fake_print(f, text);
+}
+
 static void fake_answer(const struct fake_qemu *f, const char *command, const char *id)
 {
 	char text[256];
@@ -135,8 +146,8 @@ static void fake_act(const struct fake_qemu *f)
 		fake_say(f, "{\"event\":\"STOP\"}\n");
 	if (strcmp(f->mode, "reset") == 0) {
 		fake_say(f, "{\"event\":\"SHUTDOWN\",\"data\":{\"reason\":\"guest-reset\"}}\n");
-		fake_print(f, "Kernel panic\n");
-		exit(0);
+		fake_last_words(f);
+		_exit(0);
 	}
 	if (strcmp(f->mode, "report") == 0)
 		fake_report(f);

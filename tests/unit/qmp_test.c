@@ -274,7 +274,10 @@ static void test_what_is_not_qmp_ends_the_connection(void **state)
 		"{\"return\": {}, \"id\": 2} trailing\n",
 		"{\"return\": {}, \"id\": 2\n",
 		"{\"return\": \"\xff\xfe\", \"id\": 2}\n",
-		"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[\n",
+		/* valid, but nested 40 levels deep */
+		"{\"event\": \"X\", \"data\": {\"a\": "
+		"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[["
+		"]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]]}}\n",
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(lines); i++) {
