@@ -94,7 +94,8 @@ make_initramfs() {
 	local root=$1 file module
 	shift
 	mkdir -p "$root"/{bin,proc,sys,dev,run,tmp,root,modules,etc}
-	cp "$(command -v busybox)" "$root/bin/busybox"
+	add_file "$root" "$(command -v busybox)"
+	cp -f "$(command -v busybox)" "$root/bin/busybox"
 	for module in $MODULES; do
 		cp "$CACHE"/kernel/lib/modules/*/kernel/"$module" "$root/modules/" 2>/dev/null || true
 	done
