@@ -149,7 +149,7 @@ static int plan_dns(const struct net_user_options *o, struct net_user_plan *plan
 	if (r == 0 && dns->n_servers == 0)
 		plan_servers(plan, host, dns);
 	if (r == 0 && (dns->search.n == 0 || dns->options.n == 0)) {
-		size_t n = dns->n_servers;
+		size_t n = dns->n_servers; /* decided above, also when there are none */
 
 		r = net_dns_merge(dns, host);
 		dns->n_servers = n;
