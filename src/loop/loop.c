@@ -10,12 +10,15 @@
 #include <uv.h>
 
 #include "base/cleanup.h"
+#include "base/list.h"
 
 #define KILL_TIMEOUT_MS 5000
 
 struct loop {
 	uv_loop_t uv;
 	bool stopped;
+	bool until;	      /* loop_run_until() is running */
+	struct list children; /* struct loop_child: what loop_free() has to end */
 };
 
 /* Every source begins with its libuv handle, so that one close callback frees any of them. */
@@ -39,6 +42,7 @@ struct loop_signal {
 };
 
 struct loop_child {
+	struct list node;
 	struct loop_io *io;
 	int pidfd; /* -EBADF: reaped */
 	void (*cb)(void *data, int code);
@@ -62,6 +66,7 @@ int loop_new(struct loop **ret)
 		free(loop);
 		return r;
 	}
+	list_init(&loop->children);
 	*ret = loop;
 	return 0;
 }
@@ -76,6 +81,8 @@ void loop_free(struct loop *loop)
 {
 	if (!loop)
 		return;
+	while (!list_empty(&loop->children))
+		loop_child_free(list_entry(loop->children.next, struct loop_child, node));
 	uv_walk(&loop->uv, close_left_over, NULL);
 	uv_run(&loop->uv, UV_RUN_DEFAULT);
 	uv_loop_close(&loop->uv);
@@ -112,8 +119,10 @@ int loop_run_until(struct loop *loop, const bool *done, int timeout_ms)
 			return r;
 	}
 	loop->stopped = false;
+	loop->until = true;
 	while (!*done && !expired && !loop->stopped && alive)
 		alive = uv_run(&loop->uv, UV_RUN_ONCE);
+	loop->until = false;
 	loop_timer_free(timer);
 	if (*done)
 		return 0;
@@ -172,8 +181,15 @@ void loop_io_free(struct loop_io *io)
 static void on_timer(uv_timer_t *uv)
 {
 	struct loop_timer *timer = (struct loop_timer *)uv;
+	struct loop *loop = container_of(uv->loop, struct loop, uv);
 
 	timer->cb(timer->data);
+	/*
+	 * Before libuv 1.45 timers that are due run before the wait for events, which then has no
+	 * end if that was the last one: look at the condition first.
+	 */
+	if (loop->until)
+		uv_stop(&loop->uv);
 }
 
 int loop_timer_new(struct loop *loop, uint64_t ms, void (*cb)(void *data), void *data,
@@ -290,6 +306,7 @@ int loop_child_new(struct loop *loop, int pidfd, void (*cb)(void *data, int code
 		free(child);
 		return r;
 	}
+	list_append(&loop->children, &child->node);
 	*ret = child;
 	return 0;
 }
@@ -307,6 +324,7 @@ void loop_child_free(struct loop_child *child)
 
 	if (!child)
 		return;
+	list_remove(&child->node);
 	loop_io_free(child->io);
 	if (child->pidfd >= 0) {
 		/* libuv made the pidfd non-blocking, and waitid(2) with it. */

@@ -112,6 +112,26 @@ static void run_until_sees_a_condition_that_holds_already(void **state)
 	assert_int_equal(loop_run_until(*state, &done, 0), 0);
 }
 
+static void run_until_sees_timers_that_are_due_already(void **state)
+{
+	struct seen s = { .wanted = 1 };
+	struct timespec past = { .tv_nsec = 10000000 };
+	struct loop_timer *timer;
+	struct loop_io *io;
+	int fds[2];
+
+	/* A source on which nothing ever happens: waiting for events has no end. */
+	make_pair(fds);
+	assert_int_equal(loop_io_new(*state, fds[0], LOOP_READ, on_event, &s, &io), 0);
+	assert_int_equal(loop_timer_new(*state, 1, on_timer, &s, &timer), 0);
+	nanosleep(&past, NULL);
+	assert_int_equal(loop_run_until(*state, &s.done, -1), 0);
+	loop_timer_free(timer);
+	loop_io_free(io);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void run_until_ends_without_sources(void **state)
 {
 	bool never = false;
@@ -437,6 +457,20 @@ static void child_that_another_reaped_still_ends(void **state)
 	loop_child_free(child);
 }
 
+static void child_ends_with_its_loop(void **state)
+{
+	struct seen s = { .wanted = 1 };
+	struct loop_child *child;
+	struct loop *loop;
+
+	assert_int_equal(loop_new(&loop), 0);
+	assert_int_equal(loop_child_new(loop, start("exec sleep 100", NULL), on_event, &s, &child),
+			 0);
+	loop_free(loop);
+	assert_int_equal(waitpid(-1, NULL, WNOHANG), -1);
+	assert_int_equal(s.count, 0);
+}
+
 static void child_is_freed_in_its_callback(void **state)
 {
 	struct seen s = { .wanted = 1 };
@@ -470,6 +504,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		loop_test(run_until_keeps_its_deadline),
 		loop_test(run_until_sees_a_condition_that_holds_already),
+		loop_test(run_until_sees_timers_that_are_due_already),
 		loop_test(run_until_ends_without_sources),
 		loop_test(stop_ends_the_loop),
 		loop_test(free_takes_what_is_left),
@@ -489,6 +524,7 @@ int main(void)
 		loop_test(child_that_ended_is_reaped_by_free),
 		loop_test(child_that_runs_is_killed_and_reaped_by_free),
 		loop_test(child_that_another_reaped_still_ends),
+		loop_test(child_ends_with_its_loop),
 		loop_test(child_is_freed_in_its_callback),
 		loop_test(many_children_end_in_any_order),
 	};
