@@ -25,7 +25,7 @@ deps:
 	@scripts/deps.sh
 
 $(BUILD)/build.ninja:
-	meson setup --prefix=$(PREFIX) -Dtests=false $(BUILD)
+	meson setup --prefix=$(PREFIX) -Dimage_dir=$(PREFIX)/share/podvm -Dtests=false $(BUILD)
 
 image: all
 	@guest/image/build.sh --agent $(BUILD)/src/agent/podvm-agent --out $(IMAGE) --debug
@@ -43,7 +43,7 @@ bench: deps
 	@bench/run.sh $(BUILD)
 
 install: all
-	meson configure --prefix=$(PREFIX) $(BUILD)
+	meson configure --prefix=$(PREFIX) -Dimage_dir=$(PREFIX)/share/podvm $(BUILD)
 	DESTDIR=$(DESTDIR) meson install -C $(BUILD) --quiet
 	install -d $(DESTDIR)$(PREFIX)/share/podvm
 	[ ! -e $(IMAGE)/manifest.json ] || install -m 644 $(IMAGE)/vmlinux $(IMAGE)/*.erofs \

@@ -5,7 +5,7 @@
 set -euo pipefail
 
 BUILD=(gcc libc6-dev make meson ninja-build pkg-config protobuf-c-compiler
-	libarchive-dev libinih-dev libjson-c-dev libprotobuf-c-dev libssl-dev libuv1-dev)
+	libarchive-dev libinih-dev libjson-c-dev libprotobuf-c-dev libssl-dev libuv1-dev scdoc)
 KERNEL=(linux-source-6.12 bc bison flex libelf-dev xz-utils)
 IMAGE=(busybox-static cryptsetup-bin crun erofs-utils)
 RUN=(e2fsprogs passt qemu-system-x86 skopeo)

@@ -35,6 +35,7 @@ static_checks() {
 	heading "static checks"
 	check "include arrows" tests/static/check-includes.sh
 	check "style" tests/static/check-style.sh
+	check "help and manual pages" tests/static/check-docs.sh "$build/src/cli/podvm"
 }
 
 # Adds up what meson says at its end: "Ok: 12", "Fail: 0", ...

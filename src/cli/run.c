@@ -350,6 +350,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 			.network = run->plan.network ? &network : NULL,
 			.shares = run->plan.shares,
 			.n_shares = run->plan.n_volumes,
+			.state_dir = config->state,
 			.boot_timeout_ms = config->boot_timeout,
 		},
 		.state = &run->state,

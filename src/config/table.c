@@ -40,7 +40,7 @@ static const char *const machine_words[] = { "microvm", "q35", NULL };
 
 /* clang-format off */
 const struct config_key config_keys[] = {
-	{ "paths", "image", CONFIG_PATH, AT(image), 0, 0, NULL, "/usr/share/podvm",
+	{ "paths", "image", CONFIG_PATH, AT(image), 0, 0, NULL, CONFIG_IMAGE_DIR,
 	  "Directory of the guest image: kernel, root file system and manifest.json." },
 	{ "paths", "state", CONFIG_PATH, AT(state), 0, 0, NULL, "/run/podvm",
 	  "Directory of the running sandboxes. It should be on a file system that a reboot empties." },

@@ -15,6 +15,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "net/net.h"
 
 #define JOURNAL_MAX	((size_t)64 << 10)
 #define KILL_TIMEOUT_MS 5000
@@ -287,6 +288,7 @@ int rundir_recover(struct rundir *rd, struct err *e)
 		return 0;
 	}
 	r = undo_journal(rd);
+	net_user_recover();
 	if (r < 0)
 		err_errno(e, r, "cannot clean up after the crash of sandbox %s", rd->id);
 	else if (!has_state || st.auto_remove)

@@ -53,6 +53,7 @@ struct sandbox_share {
  * @network:	User-mode network, or NULL: none
  * @shares:	What virtiofs shows
  * @n_shares:	How many; 0: no virtiofs at all
+ * @state_dir:	Where what was found out about the machine is remembered
  * @boot_timeout_ms: Deadline from the start of the monitor to the agent's first answer
  */
 struct sandbox_config {
@@ -69,6 +70,7 @@ struct sandbox_config {
 	const struct net_user_options *network;
 	const struct sandbox_share *shares;
 	size_t n_shares;
+	const char *state_dir;
 	uint64_t boot_timeout_ms;
 };
 

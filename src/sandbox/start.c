@@ -22,6 +22,7 @@ int virtiofs_share_add(const char *, const char *, bool, const char *, struct er
 int virtiofs_spawn(const char *, pid_t *, int *, struct err *);
 
 #define CONSOLE_LOG_MAX ((size_t)256 << 10)
+#define MEMORY_MIN	((uint64_t)64 << 20)
 #define ENTROPY_BYTES	64
 #define LOSS_GRACE_MS	1000 /* for the monitor's own word when the agent has gone */
 
@@ -177,9 +178,17 @@ static int start_vmm(void *obj, struct err *e)
 		.vcpus = c->vcpus,
 		.memory = c->memory,
 		.debug = c->debug,
+		.state_dir = c->state_dir,
 	};
 	int r;
 
+	if (c->memory < MEMORY_MIN) {
+		err_set(e, -EINVAL, "a machine with %llu MiB of memory doesn't boot",
+			(unsigned long long)(c->memory >> 20));
+		err_hint(e, "it needs %llu MiB and what the container uses",
+			 (unsigned long long)(MEMORY_MIN >> 20));
+		return -EINVAL;
+	}
 	if (rootfs < 0)
 		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
 	if (sb->net) {
@@ -355,6 +364,7 @@ static int configure(void *obj, struct err *e)
 {
 	Podvm__Agent__V1__ConfigureSandboxRequest req =
 		PODVM__AGENT__V1__CONFIGURE_SANDBOX_REQUEST__INIT;
+	Podvm__Agent__V1__Sysctl ping = PODVM__AGENT__V1__SYSCTL__INIT;
 	struct sandbox *sb = obj;
 	uint8_t entropy[ENTROPY_BYTES];
 	_cleanup_(freep) struct network *network = calloc(1, sizeof(*network));
@@ -366,6 +376,11 @@ static int configure(void *obj, struct err *e)
 	if (getrandom(entropy, sizeof(entropy), 0) != (ssize_t)sizeof(entropy))
 		return err_errno(e, -errno, "cannot get entropy for the guest");
 	clock_gettime(CLOCK_REALTIME, &now);
+	/* ping without CAP_NET_RAW, as in Docker's and podman's containers. */
+	ping.name = (char *)"net.ipv4.ping_group_range";
+	ping.value = (char *)"0 2147483647";
+	req.sysctls = (Podvm__Agent__V1__Sysctl *[]){ &ping };
+	req.n_sysctls = 1;
 	req.hostname = (char *)sb->config->hostname;
 	req.entropy.data = entropy;
 	req.entropy.len = sizeof(entropy);
