@@ -68,7 +68,7 @@ static int load_one(struct config *c, const char *path, struct err *e)
 {
 	_cleanup_(close_fdp) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
 	_cleanup_(freep) char *text = NULL;
-	size_t size;
+	size_t size = 0;
 	ssize_t n;
 	int r;
 
