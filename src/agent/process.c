@@ -176,10 +176,11 @@ HANDLER(serve_read_output)
 {
 	const PB(ReadOutputRequest) *req = (const void *)msg;
 	struct process *p = find_process(data, call, req->container_id, req->exec_id);
-	uint32_t max = req->max ? req->max : STREAMS_DEFAULT_IO;
+	uint32_t max;
 
 	if (!p)
 		return;
+	max = req->max ? req->max : STREAMS_DEFAULT_IO;
 	if (req->stream != PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDOUT &&
 	    req->stream != PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDERR) {
 		ttrpc_reply_error(call, TTRPC_INVALID_ARGUMENT, "no such stream");
