@@ -19,6 +19,7 @@
 
 #define DRAIN_MS    2000 /* for output that a background process still holds open */
 #define SHUTDOWN_MS 5000
+#define BROKEN_MS   1000 /* to end by itself when nobody reads its output any more */
 
 /* Passed on to the container, or what stops a detached one. */
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
@@ -206,7 +207,7 @@ static void on_broken(void *data)
 {
 	struct runner *r = data;
 
-	stop(r, r->config->stop_timeout_ms);
+	stop(r, BROKEN_MS);
 }
 
 static void on_streams_done(void *data, const struct err *e)
