@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_STORAGE_VIRTIOFS_H
+#define PODVM_STORAGE_VIRTIOFS_H
+
+/*
+ * Theory of operation
+ *
+ * Directories of the host that a pod really mounts (-v) are served by virtiofsd, one per pod, and
+ * only then. It shows one directory, /run/podvm/<id>/shared, in which every source is bind mounted
+ * under a name of ours. These mounts live in a private mount namespace of the process that owns
+ * the sandbox (who calls us has unshared it), so they are gone with it.
+ *
+ * The daemon is either the C one of Debian 12 (qemu-system-common) or the Rust one of Debian 13
+ * (virtiofsd); it isolates itself (its own mount, PID and network namespace, pivot_root into the
+ * directory, seccomp). Bind mounts are announced to the guest as submounts, so that files of
+ * different sources don't get mixed up by equal inode numbers. It logs to syslog.
+ *
+ * It gets a listening socket that has one connection waiting already: ours, whose other end is
+ * handed to the monitor. The socket's name is removed at once, so nobody else can connect.
+ */
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+/**
+ * virtiofs_share_add() - Put something into the directory that will be shared
+ * @dir:	The directory
+ * @source:	Directory or file of the host; symbolic links are followed
+ * @readonly:	The guest can't change it, nor what is mounted below it
+ * @name:	Its name in @dir, new, without a slash
+ * @e:		Says what is wrong with the source
+ *
+ * What is mounted below @source comes along. Set-user-ID programs and devices have no effect
+ * through this mount on the host.
+ *
+ * Return: 0, -ENOENT (no such source), -EINVAL or another negative errno
+ */
+int virtiofs_share_add(const char *dir, const char *source, bool readonly, const char *name,
+		       struct err *e);
+
+/**
+ * virtiofs_spawn() - Start the daemon
+ * @dir:	The directory with everything that is shared; its parent is writable
+ * @ret_pid:	Process id of the daemon
+ * @ret_socket:	Connected vhost-user socket for the monitor, owned by the caller
+ * @e:		Says why not, and which package is missing
+ *
+ * The daemon dies with us. It ends by itself when the monitor closes the connection.
+ *
+ * Return: A pidfd that the caller owns, or a negative errno
+ */
+int virtiofs_spawn(const char *dir, pid_t *ret_pid, int *ret_socket, struct err *e);
+
+#endif

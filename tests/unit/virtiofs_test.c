@@ -1,0 +1,189 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/spawn.h"
+#include "base/str.h"
+#include "storage/virtiofs.h"
+
+/* <dir>/shared is what the guest would see, <dir>/source what is on the host. */
+struct fixture {
+	char dir[64];
+	char shared[128];
+	char source[128];
+	struct err e;
+};
+
+static char *in_dir(struct fixture *f, const char *name)
+{
+	static char path[256];
+
+	snprintf(path, sizeof(path), "%s/%s", f->dir, name);
+	return path;
+}
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	snprintf(f->dir, sizeof(f->dir), "/tmp/podvm-virtiofs-XXXXXX");
+	assert_non_null(mkdtemp(f->dir));
+	snprintf(f->shared, sizeof(f->shared), "%s/shared", f->dir);
+	snprintf(f->source, sizeof(f->source), "%s/source", f->dir);
+	assert_int_equal(mkdir(f->shared, 0700), 0);
+	assert_int_equal(mkdir_p(in_dir(f, "source/below"), 0755), 0);
+	assert_int_equal(file_replace(AT_FDCWD, in_dir(f, "source/file"), "text", 4, 0644), 0);
+	*state = f;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(closedirp) DIR *dir = opendir(f->shared);
+	struct dirent *d;
+
+	while ((d = readdir(dir))) {
+		_cleanup_(freep) char *path = str_printf("%s/%s", f->shared, d->d_name);
+
+		if (d->d_name[0] != '.')
+			umount2(path, MNT_DETACH);
+	}
+	umount2(in_dir(f, "source/below"), MNT_DETACH);
+	assert_int_equal(rm_rf(AT_FDCWD, f->dir), 0);
+	free(f);
+	return 0;
+}
+
+static void add(struct fixture *f, const char *source, bool readonly, const char *name)
+{
+	if (virtiofs_share_add(f->shared, source, readonly, name, &f->e) < 0)
+		fail_msg("%s", f->e.msg);
+}
+
+static int try_create(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+
+	if (fd < 0)
+		return -errno;
+	close(fd);
+	return 0;
+}
+
+static void assert_text(const char *path, const char *text)
+{
+	_cleanup_(freep) char *got = NULL;
+
+	if (file_read(AT_FDCWD, path, 4096, &got, NULL) < 0)
+		fail_msg("cannot read %s", path);
+	assert_string_equal(got, text);
+}
+
+static void test_directory_and_file(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(symlink("source", in_dir(f, "link")), 0);
+	add(f, in_dir(f, "link"), false, "0");
+	add(f, in_dir(f, "source/file"), false, "1");
+	assert_text(in_dir(f, "shared/0/file"), "text");
+	assert_text(in_dir(f, "shared/1"), "text");
+	assert_int_equal(try_create(in_dir(f, "shared/0/new")), 0);
+	assert_int_equal(access(in_dir(f, "source/new"), F_OK), 0);
+}
+
+/* Also what is mounted below; and the source itself stays writable. */
+static void test_readonly_is_deep(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(mount("tmpfs", in_dir(f, "source/below"), "tmpfs", 0, "size=1m"), 0);
+	assert_int_equal(try_create(in_dir(f, "source/below/here")), 0);
+	add(f, f->source, true, "0");
+	assert_int_equal(access(in_dir(f, "shared/0/below/here"), F_OK), 0);
+	assert_int_equal(try_create(in_dir(f, "shared/0/new")), -EROFS);
+	assert_int_equal(try_create(in_dir(f, "shared/0/below/new")), -EROFS);
+	assert_int_equal(try_create(in_dir(f, "source/below/new")), 0);
+}
+
+static void test_refused(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(virtiofs_share_add(f->shared, "/nonexistent", false, "0", &f->e), -ENOENT);
+	assert_non_null(strstr(f->e.msg, "/nonexistent"));
+	assert_int_equal(virtiofs_share_add(f->shared, "/dev/null", false, "0", &f->e), -EINVAL);
+	assert_string_not_equal(f->e.hint, "");
+	assert_int_equal(virtiofs_share_add(f->shared, f->source, false, "../x", &f->e), -EINVAL);
+	assert_int_equal(virtiofs_share_add(f->shared, f->source, false, "..", &f->e), -EINVAL);
+	add(f, f->source, false, "0");
+	assert_int_equal(virtiofs_share_add(f->shared, f->source, false, "0", &f->e), -EEXIST);
+}
+
+/* The daemon answers on the socket, and ends when that is closed. */
+static void test_daemon_serves(void **state)
+{
+	struct {
+		uint32_t request;
+		uint32_t flags;
+		uint32_t size;
+		uint64_t features;
+	} __attribute__((packed)) msg = { .request = 1 /* VHOST_USER_GET_FEATURES */, .flags = 1 };
+	struct fixture *f = *state;
+	_cleanup_(close_fdp) int pidfd = -EBADF;
+	_cleanup_(close_fdp) int fd = -EBADF;
+	struct pollfd p = { .events = POLLIN };
+	pid_t pid;
+
+	add(f, f->source, true, "0");
+	pidfd = virtiofs_spawn(f->shared, &pid, &fd, &f->e);
+	if (pidfd == -ENOENT) {
+		assert_string_not_equal(f->e.hint, "");
+		skip();
+	}
+	assert_true(pidfd >= 0 && pid > 0);
+	assert_int_equal(access(in_dir(f, "virtiofs.sock"), F_OK), -1);
+	assert_int_equal(send(fd, &msg, 12, MSG_NOSIGNAL), 12);
+	p.fd = fd;
+	assert_int_equal(poll(&p, 1, 20000), 1);
+	assert_int_equal(recv(fd, &msg, sizeof(msg), 0), sizeof(msg));
+	assert_int_equal(msg.request, 1);
+	assert_int_equal(msg.size, 8);
+	close(TAKE_FD(fd));
+	assert_in_range(spawn_wait(pidfd, 20000), 0, 1);
+}
+
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		T(test_directory_and_file),
+		T(test_readonly_is_deep),
+		T(test_refused),
+		T(test_daemon_serves),
+	};
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
+		fprintf(stderr, "needs a mount namespace of its own\n");
+		return 77;
+	}
+	return cmocka_run_group_tests_name("virtiofs", tests, NULL, NULL);
+}
