@@ -132,9 +132,10 @@ content_uuid() {
         sha256sum | sed -E 's/^(.{8})(.{4})(.{4})(.{4})(.{12}).*/\1-\2-\3-\4-\5/'
 }
 
+# Not compressed: unpacking what crun's start reads costs more than the bytes (docs/guest-image.md).
 make_erofs() {
     local root=$1 file=$2
-    mkfs.erofs --quiet -zlz4hc,12 -T0 --all-root -x-1 -U "$(content_uuid "$root")" "$file" "$root" >/dev/null
+    mkfs.erofs --quiet -T0 --all-root -x-1 -U "$(content_uuid "$root")" "$file" "$root" >/dev/null
 }
 
 # Appends the hash tree to the file system and prints root hash and number of data blocks.
