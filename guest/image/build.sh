@@ -48,7 +48,7 @@ parse_arguments() {
 
 check_inputs() {
     local missing=() tool
-    for tool in mkfs.erofs veritysetup readelf ldd crun flock; do
+    for tool in mkfs.erofs veritysetup readelf strip ldd crun flock; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     [ "$debug" = no ] || [ -x /bin/busybox ] || missing+=(busybox-static)
@@ -106,7 +106,8 @@ is_current() {
 stage_root() {
     local root=$1 name file
     mkdir -p "$root"/{proc,sys,dev,run,tmp,usr/bin,lib64} "$root$LIBRARY_DIR"
-    install -m 755 "$agent" "$root/init"
+    strip --strip-all -o "$root/init" "$agent"
+    chmod 755 "$root/init"
     install -m 755 "$(crun_path)" "$root/usr/bin/crun"
     while read -r name file; do
         case $name in
@@ -219,7 +220,7 @@ manifest() {
   "agent": {
     "version": "$(project_version)",
     "licence": "Apache-2.0",
-    "sha256": "$(sha256_of "$agent")"
+    "sha256": "$(sha256_of "$work/root/init")"
   },
   "packages": [$(packages_json)
   ]
