@@ -318,10 +318,43 @@ int mount_storage(const Podvm__Agent__V1__Storage *s, uint64_t deadline_ms, stru
 	return r < 0 ? err_wrap(e, "%s on %s", s->driver, s->mount_point) : 0;
 }
 
+/*
+ * Unmount by name in its directory, which is opened through no link: a container may have put one
+ * into the path. (A descriptor of the mount itself would keep it busy.)
+ */
+static int unmount_at(const char *path, int flags)
+{
+	_cleanup_(close_fdp) int root = open(DIR_PODVM, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const char *rel = path_below(path, DIR_PODVM);
+	_cleanup_(freep) char *dir = rel ? strdup(rel) : NULL;
+	_cleanup_(close_fdp) int fd = -EBADF;
+	char *name;
+	int r;
+
+	if (!dir)
+		return rel ? -ENOMEM : -EINVAL;
+	name = strrchr(dir, '/');
+	if (name)
+		*name++ = '\0';
+	fd = open_beneath(root, name ? dir : ".", O_PATH | O_DIRECTORY, 0);
+	if (fd < 0)
+		return fd;
+	r = fchdir(fd) < 0 || umount2(name ? name : dir, UMOUNT_NOFOLLOW | flags) < 0 ? -errno : 0;
+	/* Nor must this directory be kept busy. */
+	return chdir("/") < 0 ? -errno : r;
+}
+
 int unmount_point(const char *path)
 {
-	if (umount2(path, UMOUNT_NOFOLLOW) == 0 || errno == EINVAL || errno == ENOENT)
+	int r = unmount_at(path, 0);
+
+	if (r == 0 || r == -EINVAL || r == -ENOENT)
 		return 0;
-	log_warn("a mount is in use, detaching it", "path=%s error=\"%s\"", path, strerror(errno));
-	return umount2(path, UMOUNT_NOFOLLOW | MNT_DETACH) < 0 ? -errno : 0;
+	if (r == -EBUSY) {
+		log_warn("a mount is in use, detaching it", "path=%s", path);
+		r = unmount_at(path, MNT_DETACH);
+	}
+	if (r < 0)
+		log_warn("cannot unmount", "path=%s error=\"%s\"", path, strerror(-r));
+	return r;
 }

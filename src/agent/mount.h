@@ -63,6 +63,9 @@ int mount_storage(const Podvm__Agent__V1__Storage *s, uint64_t deadline_ms, stru
 
 /**
  * unmount_point() - Unmount; a mount that is in use is detached and goes when it's free
+ * @path:	Where it is, below /run/podvm
+ *
+ * For workers: it changes the working directory. Failures are logged here.
  *
  * Return: 0 (also when nothing is mounted there) or a negative errno
  */

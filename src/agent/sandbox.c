@@ -64,19 +64,17 @@ HANDLER(serve_hello)
 static int add_entropy(const ProtobufCBinaryData *bytes, struct err *e)
 {
 	_cleanup_(close_fdp) int fd = open("/dev/urandom", O_WRONLY | O_CLOEXEC);
-	struct {
-		struct rand_pool_info info;
-		uint8_t bytes[ENTROPY_MAX];
-	} pool;
+	_Alignas(struct rand_pool_info) uint8_t room[sizeof(struct rand_pool_info) + ENTROPY_MAX];
+	struct rand_pool_info *pool = (void *)room;
 
 	if (bytes->len > ENTROPY_MAX)
 		return err_set(e, -EINVAL, "more than %d bytes of entropy", ENTROPY_MAX);
-	pool.info.entropy_count = (int)bytes->len * 8;
-	pool.info.buf_size = (int)bytes->len;
-	memcpy(pool.info.buf, bytes->data, bytes->len);
-	if (fd < 0 || ioctl(fd, RNDADDENTROPY, &pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
+	pool->entropy_count = (int)bytes->len * 8;
+	pool->buf_size = (int)bytes->len;
+	memcpy(pool->buf, bytes->data, bytes->len);
+	if (fd < 0 || ioctl(fd, RNDADDENTROPY, pool) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
 		return err_errno(e, -errno, "cannot add entropy");
-	explicit_bzero(&pool, sizeof(pool));
+	explicit_bzero(room, sizeof(room));
 	return 0;
 }
 

@@ -138,14 +138,21 @@ static int plan_attach(struct storage_job *job, struct err *e)
 	return 0;
 }
 
+/* Tell the kernel to forget a disk, so that the host may unplug it. */
+static void drop_disk(const struct storage_mount *m)
+{
+	if (m->lun >= 0)
+		(void)device_scsi_remove((unsigned int)m->lun);
+}
+
+/* Unmount those of the first @n that are ours to unmount, last one first. */
 static void undo(const struct storage_job *job, size_t n)
 {
 	while (n-- > 0) {
 		if (!job->fresh[n])
 			continue;
 		(void)unmount_point(job->mounts[n]->point);
-		if (job->mounts[n]->lun >= 0)
-			(void)device_scsi_remove((unsigned int)job->mounts[n]->lun);
+		drop_disk(job->mounts[n]);
 	}
 }
 
@@ -159,7 +166,8 @@ static int work_attach(void *arg, struct err *e)
 		int r = job->fresh[i] ? mount_storage(job->list[i], deadline, e) : 0;
 
 		if (r < 0) {
-			undo(job, i + 1);
+			drop_disk(job->mounts[i]);
+			undo(job, i);
 			return r;
 		}
 	}
