@@ -346,6 +346,8 @@ int image_store_get(struct image_store *store, const char *ref_text,
 	if (r == 0)
 		r = get(store, &ref, text, &options, &image, e);
 	if (r < 0) {
+		if (r == -EPERM || r == -EACCES)
+			err_hint(e, "Images keep owners and devices of their files: run as root.");
 		err_stage(e, "image");
 		return r;
 	}

@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <sys/xattr.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -220,6 +221,22 @@ static void extract(struct fixture *f, const struct image *image)
 		fail_msg("%s", f->e.msg);
 }
 
+/* Mounts the EROFS file on <dir>/mnt, where the kernel and its loop devices can do that. */
+static bool mount_image(struct fixture *f, const struct image *image)
+{
+	_cleanup_(freep) char *dir = str_printf("%s/mnt", f->dir);
+	_cleanup_(freep) char *file = str_printf("/proc/%d/fd/%d", getpid(), image->fd);
+	char *const argv[] = {
+		(char *)"mount", (char *)"-oloop,ro", (char *)"-terofs", file, dir, NULL
+	};
+	struct spawn s = SPAWN_INIT;
+
+	s.path = "mount";
+	s.argv = argv;
+	assert_int_equal(mkdir(dir, 0700), 0);
+	return spawn_run(&s, 60000, NULL, &f->e) == 0;
+}
+
 static void assert_text(const char *path, const char *text)
 {
 	_cleanup_(freep) char *got = NULL;
@@ -377,6 +394,40 @@ static void test_hostile_passwd(void **state)
 	buf_done(&descriptors);
 	assert_int_equal(image_store_prune(f->store, true, &(uint64_t){ 0 }, &f->e), 1);
 	assert_fails(f, -EBADMSG, "cannot read /etc/passwd");
+}
+
+/* Holes of files take no space, and file capabilities survive. */
+static void test_sparse_and_capabilities(void **state)
+{
+	static const char cap[20] = "\1\0\0\2\0\4";
+	struct fixture *f = *state;
+	_cleanup_(image_freep) struct image *image = NULL;
+	struct buf descriptors = { 0 };
+	struct buf records = { 0 };
+	struct buf tar = { 0 };
+	char value[32];
+	char diff_id[72];
+	char list[80];
+	ssize_t got;
+
+	pax_record(&records, "GNU.sparse.map", "100663296,4", 11);
+	pax_record(&records, "GNU.sparse.size", "134217728", 9);
+	pax_record(&records, "SCHILY.xattr.security.capability", cap, sizeof(cap));
+	tar_pax(&tar, &records);
+	tar_file(&tar, "holes", "data");
+	put_layer(f, 0, &tar, "gzip", diff_id, &descriptors);
+	snprintf(list, sizeof(list), "\"%s\"", diff_id);
+	put_image(f, list, &descriptors);
+	buf_done(&descriptors);
+	image = get(f);
+	assert_true(image->size < 4 << 20);
+	/* fsck.erofs doesn't extract extended attributes. */
+	if (!mount_image(f, image))
+		skip();
+	got = getxattr(in_dir(f, "mnt/holes"), "security.capability", value, sizeof(value));
+	assert_int_equal(umount2(in_dir(f, "mnt"), MNT_DETACH), 0);
+	assert_int_equal(got, 20);
+	assert_memory_equal(value, cap, 20);
 }
 
 static void test_limit_is_named(void **state)
@@ -641,6 +692,7 @@ int main(void)
 		T(test_wrong_diff_id),
 		T(test_hostile_layer),
 		T(test_hostile_passwd),
+		T(test_sparse_and_capabilities),
 		T(test_limit_is_named),
 		T(test_leftovers_are_removed),
 		T(test_killed_converter),
