@@ -65,12 +65,14 @@ static void put_layer(struct fixture *f, int i, struct buf *tar, const char *fil
 		      char diff_id[72], struct buf *descriptors)
 {
 	char digest[72];
+	char name[128];
 
 	tar_end(tar);
 	put_blob(f, buf_head(tar), buf_len(tar), diff_id);
 	tar_compress(tar, filter);
 	put_blob(f, buf_head(tar), buf_len(tar), digest);
-	snprintf(f->blob[i], sizeof(f->blob[i]), "%s/layout/blobs/sha256/%s", f->dir, digest + 7);
+	snprintf(name, sizeof(name), "layout/blobs/sha256/%s", digest + 7);
+	snprintf(f->blob[i], sizeof(f->blob[i]), "%s", in_dir(f, name));
 	buf_printf(descriptors,
 		   "%s{\"mediaType\":\"application/vnd.oci.image.layer.v1.tar+%s\","
 		   "\"digest\":\"%s\",\"size\":%zu}",
