@@ -27,7 +27,7 @@ struct fixture {
 	char dir[64];
 	char store_dir[128];
 	char ref[128];	   /* of the layout */
-	char blob[2][256]; /* path of each layer */
+	char blob[2][512]; /* path of each layer */
 	char digest[72];
 	struct image_store *store;
 	struct err e;
