@@ -54,7 +54,8 @@ unit_tests() {
 	local log=$sanitized/test.log
 	heading "unit tests and fuzz corpora, with ASan and UBSan"
 	if [ ! -e $sanitized/build.ninja ]; then
-		meson setup --werror -Db_sanitize=address,undefined -Db_lundef=false $sanitized >/dev/null
+		# Other compilers find other things to warn of: errors are for where we know them all.
+		meson setup ${CI:+--werror} -Db_sanitize=address,undefined -Db_lundef=false $sanitized >/dev/null
 	fi
 	if ! ninja -C $sanitized >$sanitized/build.log 2>&1; then
 		cat $sanitized/build.log

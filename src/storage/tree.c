@@ -150,7 +150,7 @@ static int make_dir(struct tree *t, int dirfd, const char *dir, const char *name
 		    unsigned int links)
 {
 	static const struct timespec epoch[2];
-	struct timespec mtime;
+	struct timespec mtime = { 0 };
 	uint64_t ino;
 	size_t depth;
 	size_t len;

@@ -76,7 +76,7 @@ int virtiofs_share_add(const char *dir, const char *source, bool readonly, const
 	_cleanup_(close_fdp) int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_(close_fdp) int source_fd = -EBADF;
 	_cleanup_(close_fdp) int mount_fd = -EBADF;
-	mode_t type;
+	mode_t type = 0;
 	int r;
 
 	if (!name_ok(name))

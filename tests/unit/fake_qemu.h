@@ -76,7 +76,8 @@ static void fake_report(const struct fake_qemu *f)
 		fds++;
 	if (dir)
 		closedir(dir);
-	getcwd(line, sizeof(line) - 64);
+	if (!getcwd(line, sizeof(line) - 64))
+		line[0] = '\0';
 	/* . and .. and the directory itself are no descriptors of ours */
 	snprintf(line + strlen(line), 64, " environment=%s descriptors=%d\n",
 		 environ[0] ? environ[0] : "none", fds - 3);
