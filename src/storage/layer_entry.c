@@ -51,7 +51,7 @@ int layer_archive_error(const struct layer_job *job, struct err *e)
 	return err_set(e, -EBADMSG, "broken archive: %s", quoted);
 }
 
-/* Owner, permissions and time of what has just been made; the owner first, it clears setuid. */
+/* Permissions and time of what has just been made; after the owner, which clears setuid. */
 static int set_metadata(int fd, struct archive_entry *entry)
 {
 	struct timespec times[2] = {

@@ -106,7 +106,7 @@ static int make_template(int dirfd, const char *mkfs, const char *name, uint64_t
 		return r;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
 	/* Without a name it is used once; that is all the caller needs. */
-	(void)linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW);
+	(void)!linkat(AT_FDCWD, path, dirfd, name, AT_SYMLINK_FOLLOW);
 	return TAKE_FD(fd);
 }
 

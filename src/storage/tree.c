@@ -227,7 +227,6 @@ int tree_enter(struct tree *t, const char *path, bool make, const char **ret_nam
 	const char *slash = strrchr(path, '/');
 	size_t len = slash ? (size_t)(slash - path) : 0;
 	_cleanup_(close_fdp) int fd = -EBADF;
-	_cleanup_(freep) char *dir = NULL;
 	int r;
 
 	*ret_name = slash ? slash + 1 : path;
