@@ -4,6 +4,8 @@
 
 /* Calls of the agent protocol (proto/podvm/agent/v1/agent.proto). */
 
+#include <errno.h>
+
 #include "proto/agent.pb-c.h"
 #include "ttrpc/ttrpc.h"
 
@@ -15,11 +17,13 @@ static inline void agent_ignore(void *data, const ProtobufCMessage *msg, const s
 {
 }
 
-/** agent_call() - ttrpc_call() of a method of podvm.agent.v1.Agent */
+/** agent_call() - ttrpc_call() of a method of podvm.agent.v1.Agent; -ENOTCONN without a client */
 static inline int agent_call(struct ttrpc_client *client, const char *method,
 			     const ProtobufCMessage *req, uint64_t timeout_ms, ttrpc_done done,
 			     void *data, struct ttrpc_pending **ret)
 {
+	if (!client)
+		return -ENOTCONN;
 	return ttrpc_call(client, &podvm__agent__v1__agent__descriptor, method, req, timeout_ms,
 			  done, data, ret);
 }

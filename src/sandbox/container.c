@@ -11,7 +11,7 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/stages.h"
 
-#define MAX_STORAGES 4
+#define MAX_STORAGES 5
 
 struct container {
 	struct sandbox *sb;
@@ -54,6 +54,8 @@ static int attach_image(void *obj, struct err *e)
 	struct vmm_disk disk = { .fd = c->config->image_fd, .readonly = true, .serial = "image" };
 	int r;
 
+	if (c->config->image_fd < 0)
+		return 0;
 	r = vmm_attach_disk(sandbox_vmm(c->sb), &disk, &c->image, on_disk, c, e);
 	if (r < 0)
 		return r;
@@ -85,7 +87,7 @@ static void on_detached(void *data, const struct err *e)
 /* Nobody waits for a disk to go: when it can't, the machine keeps it until it ends. */
 static void detach(struct container *c, struct vmm_disk_addr *addr, bool *attached)
 {
-	if (!*attached)
+	if (!*attached || !sandbox_vmm(c->sb))
 		return;
 	*attached = false;
 	(void)vmm_detach_disk(sandbox_vmm(c->sb), addr, on_detached, NULL, NULL);
@@ -203,7 +205,24 @@ static int add_overlay(struct storages *st, const char *rootfs, const char *imag
 	return 0;
 }
 
-static int fill_storages(struct container *c, struct storages *st)
+static int add_shm(struct storages *st, const char *path, uint64_t size)
+{
+	Podvm__Agent__V1__Storage *s = &st->items[st->n];
+	int r;
+
+	r = add_storage(st, "tmpfs", "", "", path, NULL);
+	if (r == 0)
+		r = strv_addf(&st->texts, "size=%llu", (unsigned long long)size);
+	if (r < 0)
+		return r;
+	st->options[st->n - 1][0] = st->texts.v[st->texts.n - 1];
+	st->options[st->n - 1][1] = (char *)"mode=1777";
+	s->options = st->options[st->n - 1];
+	s->n_options = 2;
+	return 0;
+}
+
+static int fill_disks(struct container *c, struct storages *st)
 {
 	_cleanup_(freep) char *rootfs = str_printf(CONTAINER_ROOTFS, c->id);
 	_cleanup_(freep) char *image = str_printf("/run/podvm/images/%s", c->image.source);
@@ -220,8 +239,17 @@ static int fill_storages(struct container *c, struct storages *st)
 				"discard");
 	if (r == 0 && !readonly)
 		r = add_overlay(st, rootfs, image, scratch);
+	return r;
+}
+
+static int fill_storages(struct container *c, struct storages *st)
+{
+	int r = c->config->image_fd < 0 ? 0 : fill_disks(c, st);
+
 	if (r == 0 && c->config->shared)
 		r = add_storage(st, "virtiofs", CONTAINER_SHARED_TAG, "", CONTAINER_SHARED, NULL);
+	if (r == 0 && c->config->shm)
+		r = add_shm(st, c->config->shm, c->config->shm_size);
 	return r;
 }
 
@@ -312,6 +340,27 @@ int container_create(struct sandbox *sb, const struct container_config *config, 
 	}
 	*ret = c;
 	return 0;
+}
+
+static void on_removed(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	struct container *c = data;
+
+	c->call = NULL;
+	detach_scratch(c);
+	detach_image(c);
+	c->done(c->data, e);
+}
+
+int container_remove(struct container *c, sandbox_done done, void *data)
+{
+	Podvm__Agent__V1__ContainerRequest req = PODVM__AGENT__V1__CONTAINER_REQUEST__INIT;
+
+	c->done = done;
+	c->data = data;
+	req.container_id = c->id;
+	return agent_call(sandbox_agent(c->sb), "RemoveContainer", &req.base, AGENT_TIMEOUT_MS,
+			  on_removed, c, &c->call);
 }
 
 static void on_started(void *data, const ProtobufCMessage *msg, const struct err *e)

@@ -43,10 +43,12 @@ struct container_file {
  * struct container_config - A container; borrowed until container_create() has called back
  * @id:		Its id
  * @spec:	config.json
- * @image_fd:	EROFS image
+ * @image_fd:	EROFS image, < 0: none, the spec names a root file system that is there already
  * @scratch_fd:	Formatted disk for what the container writes, < 0: a read-only root
  * @files:	Small files
  * @shared:	The machine has a share, which is mounted at CONTAINER_SHARED
+ * @shm:	Where the pod's /dev/shm is mounted in the guest, NULL: it isn't needed
+ * @shm_size:	Its size in bytes
  * @terminal, @input: It gets a terminal; there will be input
  * @columns, @rows: Size of the terminal, 0: unknown
  */
@@ -58,6 +60,8 @@ struct container_config {
 	struct container_file files[CONTAINER_MAX_FILES];
 	size_t n_files;
 	bool shared;
+	const char *shm;
+	uint64_t shm_size;
 	bool terminal;
 	bool input;
 	unsigned int columns;
@@ -95,6 +99,14 @@ int container_start(struct container *c, sandbox_done done, void *data);
 int container_wait(struct container *c,
 		   void (*cb)(void *data, const struct container_exit *exit, const struct err *e),
 		   void *data);
+
+/**
+ * container_remove() - Take it away in the guest, whatever is left of it, and unplug its disks
+ * @done:	Called with NULL or what failed; the container is still to be freed
+ *
+ * Return: 0 (@done will be called) or a negative errno (it will not)
+ */
+int container_remove(struct container *c, sandbox_done done, void *data);
 
 /** container_signal() - Send a signal to the first process; failures are logged */
 void container_signal(struct container *c, int signum);

@@ -56,21 +56,55 @@ static int take_lock(struct rundir *rd)
 	return 0;
 }
 
+/* The name of a directory: it can't lead anywhere else, nor is it a hidden one. */
+static bool is_id(const char *name)
+{
+	static const char letters[] =
+		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+	size_t n = strlen(name);
+
+	return n > 0 && n <= RUNDIR_ID_LEN && strspn(name, letters) > 0 &&
+	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+			    "0123456789_.-") == n;
+}
+
+int rundir_open(const char *state_dir, const char *id, struct rundir *ret)
+{
+	return is_id(id) ? open_dir(state_dir, id, ret) : -ENOENT;
+}
+
 int rundir_create(const char *state_dir, struct rundir *ret, struct err *e)
+{
+	char id[RUNDIR_ID_LEN + 1];
+	int r = random_hex(id, RUNDIR_ID_LEN);
+
+	return r < 0 ? err_errno(e, r, "cannot make an id")
+		     : rundir_create_id(state_dir, id, ret, e);
+}
+
+/* Give the directory its name, which nobody may have. */
+static int publish(const char *tmp, const char *path)
+{
+	return renameat2(AT_FDCWD, tmp, AT_FDCWD, path, RENAME_NOREPLACE) < 0 ? -errno : 0;
+}
+
+int rundir_create_id(const char *state_dir, const char *id, struct rundir *ret, struct err *e)
 {
 	_cleanup_(freep) char *tmp = NULL;
 	_cleanup_(freep) char *path = NULL;
-	char id[RUNDIR_ID_LEN + 1];
+	char unique[17];
 	int r;
 
+	if (!is_id(id))
+		return err_set(e, -EINVAL, "this can't be the id of a sandbox");
 	r = mkdir_p(state_dir, 0711);
 	if (r < 0)
 		return err_errno(e, r, "cannot make %s", state_dir);
-	r = random_hex(id, RUNDIR_ID_LEN);
+	r = random_hex(unique, sizeof(unique) - 1);
 	if (r < 0)
-		return err_errno(e, r, "cannot make an id");
+		return err_errno(e, r, "cannot make a name");
 	/* It gets its name when its lock is held, so nobody takes it for one of a crash. */
-	tmp = str_printf("%s/.%s", state_dir, id);
+	tmp = str_printf("%s/.%s", state_dir, unique);
 	path = str_printf("%s/%s", state_dir, id);
 	if (!tmp || !path)
 		return err_oom(e);
@@ -79,21 +113,17 @@ int rundir_create(const char *state_dir, struct rundir *ret, struct err *e)
 	r = open_dir(state_dir, tmp + strlen(state_dir) + 1, ret);
 	if (r == 0)
 		r = take_lock(ret);
-	if (r == 0 && rename(tmp, path) < 0)
-		r = -errno;
+	if (r == 0)
+		r = publish(tmp, path);
 	if (r < 0) {
+		rundir_close(ret);
 		rm_rf(AT_FDCWD, tmp);
 		return err_errno(e, r, "cannot make %s", path);
 	}
-	memcpy(ret->id, id, sizeof(ret->id));
+	snprintf(ret->id, sizeof(ret->id), "%s", id);
 	free(ret->path);
 	ret->path = TAKE_PTR(path);
 	return 0;
-}
-
-static bool is_id(const char *name)
-{
-	return strlen(name) == RUNDIR_ID_LEN && strspn(name, "0123456789abcdef") == RUNDIR_ID_LEN;
 }
 
 int rundir_each(const char *state_dir,

@@ -28,7 +28,7 @@
 
 #include "base/err.h"
 
-#define RUNDIR_ID_LEN 64 /* hexadecimal digits of an id */
+#define RUNDIR_ID_LEN 64 /* the most characters of an id; what we make are hexadecimal digits */
 
 enum rundir_status { RUNDIR_CREATED, RUNDIR_RUNNING, RUNDIR_STOPPING, RUNDIR_EXITED };
 
@@ -89,6 +89,21 @@ struct rundir {
  * Return: 0 or a negative errno
  */
 int rundir_create(const char *state_dir, struct rundir *ret, struct err *e);
+
+/**
+ * rundir_create_id() - As rundir_create(), with an id that somebody else has chosen
+ * @id:		1 to RUNDIR_ID_LEN of [A-Za-z0-9_.-], the first a letter or digit
+ *
+ * Return: 0, -EEXIST, -EINVAL or another negative errno
+ */
+int rundir_create_id(const char *state_dir, const char *id, struct rundir *ret, struct err *e);
+
+/**
+ * rundir_open() - Open the directory of a sandbox by its whole id
+ *
+ * Return: 0, -ENOENT or another negative errno
+ */
+int rundir_open(const char *state_dir, const char *id, struct rundir *ret);
 
 /**
  * rundir_find() - Open the directory of a sandbox by id, unique start of an id, or name

@@ -26,6 +26,7 @@
 #include "base/err.h"
 #include "loop/loop.h"
 #include "net/net.h"
+#include "oci/oci.h"
 #include "sandbox/guest_image.h"
 #include "sandbox/rundir.h"
 #include "sandbox/stages.h"
@@ -52,7 +53,10 @@ struct sandbox_share {
  * @hostname:	Of the guest
  * @network:	User-mode network, or NULL: none
  * @shares:	What virtiofs shows
- * @n_shares:	How many; 0: no virtiofs at all
+ * @n_shares:	How many; 0: no virtiofs at all, unless there's a @shared_dir
+ * @shared_dir:	Directory for virtiofs that the owner fills itself, also later; or NULL
+ * @sysctl:	Kernel parameters to set in the guest, or NULL
+ * @shared_pid:	The guest keeps a PID namespace for all containers
  * @state_dir:	Where what was found out about the machine is remembered
  * @boot_timeout_ms: Deadline from the start of the monitor to the agent's first answer
  */
@@ -70,6 +74,9 @@ struct sandbox_config {
 	const struct net_user_options *network;
 	const struct sandbox_share *shares;
 	size_t n_shares;
+	const char *shared_dir;
+	const struct oci_map *sysctl;
+	bool shared_pid;
 	const char *state_dir;
 	uint64_t boot_timeout_ms;
 };

@@ -18,8 +18,7 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/container.h"
 #include "sandbox/sandbox-internal.h"
-int virtiofs_share_add(const char *, const char *, bool, const char *, struct err *);
-int virtiofs_spawn(const char *, pid_t *, int *, struct err *);
+#include "storage/virtiofs.h"
 
 #define CONSOLE_LOG_MAX ((size_t)256 << 10)
 #define MEMORY_MIN	((uint64_t)64 << 20)
@@ -91,9 +90,10 @@ static int start_shares(void *obj, struct err *e)
 	pid_t pid;
 	int r;
 
-	if (sb->config->n_shares == 0)
+	if (sb->config->n_shares == 0 && !sb->config->shared_dir)
 		return 0;
-	dir = str_printf("%s/shared", sb->config->rundir->path);
+	dir = sb->config->shared_dir ? strdup(sb->config->shared_dir)
+				     : str_printf("%s/shared", sb->config->rundir->path);
 	if (!dir)
 		return err_oom(e);
 	r = mkdir_p(dir, 0700);
@@ -360,6 +360,28 @@ static void fill_network(struct network *n, const struct net_config *config,
 	req->n_routes = config->n_routes;
 }
 
+/* What the map says, in the agent's words: an array, and pointers into it. */
+static int fill_sysctls(const struct oci_map *map, Podvm__Agent__V1__Sysctl **ret_items,
+			Podvm__Agent__V1__Sysctl ***ret)
+{
+	_cleanup_(freep) Podvm__Agent__V1__Sysctl *items = calloc(map->n + 1, sizeof(*items));
+	Podvm__Agent__V1__Sysctl **pointers = calloc(map->n + 1, sizeof(*pointers));
+
+	if (!items || !pointers) {
+		free(pointers);
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < map->n; i++) {
+		podvm__agent__v1__sysctl__init(&items[i]);
+		items[i].name = map->v[i].key;
+		items[i].value = map->v[i].value;
+		pointers[i] = &items[i];
+	}
+	*ret_items = TAKE_PTR(items);
+	*ret = pointers;
+	return 0;
+}
+
 static int configure(void *obj, struct err *e)
 {
 	Podvm__Agent__V1__ConfigureSandboxRequest req =
@@ -368,6 +390,8 @@ static int configure(void *obj, struct err *e)
 	struct sandbox *sb = obj;
 	uint8_t entropy[ENTROPY_BYTES];
 	_cleanup_(freep) struct network *network = calloc(1, sizeof(*network));
+	_cleanup_(freep) Podvm__Agent__V1__Sysctl *sysctls = NULL;
+	_cleanup_(freep) Podvm__Agent__V1__Sysctl **sysctl_pointers = NULL;
 	struct timespec now;
 	int r;
 
@@ -384,7 +408,14 @@ static int configure(void *obj, struct err *e)
 	req.hostname = (char *)sb->config->hostname;
 	req.entropy.data = entropy;
 	req.entropy.len = sizeof(entropy);
+	req.shared_pid_namespace = sb->config->shared_pid;
 	req.realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	if (sb->config->sysctl) {
+		if (fill_sysctls(sb->config->sysctl, &sysctls, &sysctl_pointers) < 0)
+			return err_oom(e);
+		req.sysctls = sysctl_pointers;
+		req.n_sysctls = sb->config->sysctl->n;
+	}
 	if (sb->net)
 		fill_network(network, net_user_config(sb->net), &req);
 	r = agent_call(sb->agent, "ConfigureSandbox", &req.base, AGENT_TIMEOUT_MS, on_configured,

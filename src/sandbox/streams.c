@@ -95,6 +95,8 @@ static void finish_output(struct output *o)
 
 	o->finished = true;
 	loop_io_free(TAKE_PTR(o->io));
+	if (o->fd >= 0)
+		close(TAKE_FD(o->fd));
 	if (s->outputs[STREAMS_STDOUT].finished && s->outputs[STREAMS_STDERR].finished)
 		finish(s, NULL);
 }

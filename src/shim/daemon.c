@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/daemon.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "shim/address.h"
+#include "shim/mounts.h"
+#include "shim/service.h"
+#include "shim/shim.h"
+#include "shim/task.h"
+
+/* For the last events when everything has ended. */
+#define FLUSH_MS 2000
+
+/*
+ * containerd reads the fifo `log` of the first bundle. Opened for reading as well, it neither
+ * waits for containerd nor breaks when that is restarted; lines that don't fit are dropped.
+ */
+static void open_log(bool debug)
+{
+	int fd = open("log", O_RDWR | O_NONBLOCK | O_CLOEXEC);
+
+	log_init(fd, LOG_FORMAT_TEXT, debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+}
+
+static void on_pod_ended(void *data, const struct err *e)
+{
+	task_pod_ended(data, e);
+}
+
+/* Asked to go: everything ends, and is told. */
+static void on_signal(void *data, int signum)
+{
+	struct shim *shim = data;
+
+	log_info("the shim ends", "signal=%d", signum);
+	shim->done = true;
+}
+
+static int prepare(struct shim *shim, const struct shim_options *o, struct err *e)
+{
+	int r;
+
+	shim->namespace = o->namespace;
+	shim->pod_id = o->id;
+	list_init(&shim->tasks);
+	r = mounts_private(e);
+	if (r < 0)
+		return r;
+	r = loop_new(&shim->loop);
+	if (r == 0)
+		r = events_new(shim->loop, getenv("TTRPC_ADDRESS"), shim->namespace, &shim->events);
+	if (r < 0)
+		return err_errno(e, r, "cannot begin");
+	pod_init(&shim->pod, shim->loop, on_pod_ended, shim);
+	service_fill(shim);
+	r = ttrpc_server_new(shim->loop, shim->services, ARRAY_SIZE(shim->services), &shim->server);
+	if (r == 0)
+		r = ttrpc_server_listen(shim->server, SHIM_LISTEN_FD);
+	return r < 0 ? err_errno(e, r, "cannot serve") : 0;
+}
+
+/* What still runs has been ended with the machine. */
+static void end(struct shim *shim)
+{
+	bool stopped = false;
+
+	(void)loop_run_until(shim->loop, &stopped, 0);
+	pod_done(&shim->pod);
+	task_pod_ended(shim, NULL);
+	(void)loop_run_until(shim->loop, events_idle(shim->events), FLUSH_MS);
+	while (!list_empty(&shim->tasks))
+		task_free(list_entry(shim->tasks.next, struct task, node));
+}
+
+static void done(struct shim *shim)
+{
+	ttrpc_server_free(shim->server);
+	events_free(shim->events);
+	loop_free(shim->loop);
+}
+
+int shim_serve(const struct shim_options *o)
+{
+	static const int signals[] = { SIGTERM, SIGINT };
+	struct loop_signal *watched[ARRAY_SIZE(signals)] = { 0 };
+	struct shim shim = { 0 };
+	_cleanup_(freep) char *path = shim_socket_path(o->address, o->namespace, o->id);
+	struct err e = { 0 };
+	int r;
+
+	open_log(o->debug);
+	signal(SIGPIPE, SIG_IGN);
+	(void)!chdir("/");
+	r = prepare(&shim, o, &e);
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(signals); i++)
+		r = loop_signal_new(shim.loop, signals[i], on_signal, &shim, &watched[i]);
+	if (r < 0) {
+		log_error("cannot start", "error=\"%s\"", e.msg);
+	} else {
+		log_info("the shim serves", "pod=%s version=%s", o->id, PODVM_VERSION);
+		(void)loop_run_until(shim.loop, &shim.done, -1);
+		end(&shim);
+	}
+	if (path)
+		(void)unlink(path);
+	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
+		loop_signal_free(watched[i]);
+	done(&shim);
+	return r < 0;
+}

@@ -1,0 +1,137 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/mounts.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/buf.h"
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+
+/* mount(2) takes one page of options, with its NUL. */
+#define OPTIONS_MAX 4095
+
+static const struct {
+	const char *name;
+	unsigned long set;
+	unsigned long clear;
+} flag_options[] = {
+	{ "bind", MS_BIND, 0 },
+	{ "rbind", MS_BIND | MS_REC, 0 },
+	{ "ro", MS_RDONLY, 0 },
+	{ "rw", 0, MS_RDONLY },
+	{ "nosuid", MS_NOSUID, 0 },
+	{ "suid", 0, MS_NOSUID },
+	{ "nodev", MS_NODEV, 0 },
+	{ "dev", 0, MS_NODEV },
+	{ "noexec", MS_NOEXEC, 0 },
+	{ "exec", 0, MS_NOEXEC },
+	{ "noatime", MS_NOATIME, 0 },
+	{ "atime", 0, MS_NOATIME },
+	{ "nodiratime", MS_NODIRATIME, 0 },
+	{ "diratime", 0, MS_NODIRATIME },
+	{ "relatime", MS_RELATIME, 0 },
+	{ "norelatime", 0, MS_RELATIME },
+	{ "strictatime", MS_STRICTATIME, 0 },
+	{ "sync", MS_SYNCHRONOUS, 0 },
+	{ "dirsync", MS_DIRSYNC, 0 },
+	{ "defaults", 0, 0 },
+};
+
+int mounts_private(struct err *e)
+{
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+		return err_errno(e, -errno, "cannot get a mount namespace of our own");
+	return 0;
+}
+
+int mounts_prepare(const char *dir, struct err *e)
+{
+	int r = mkdir_p(dir, 0700);
+
+	if (r < 0)
+		return err_errno(e, r, "cannot make %s", dir);
+	if (mount(dir, dir, NULL, MS_BIND, NULL) < 0 || mount(NULL, dir, NULL, MS_SHARED, NULL) < 0)
+		return err_errno(e, -errno, "cannot mount %s", dir);
+	return 0;
+}
+
+static bool parse_flag(const char *option, unsigned long *flags)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(flag_options); i++) {
+		if (!str_eq(option, flag_options[i].name))
+			continue;
+		*flags = (*flags & ~flag_options[i].clear) | flag_options[i].set;
+		return true;
+	}
+	return false;
+}
+
+static int mount_one(const char *target, const Containerd__Types__Mount *m, struct err *e)
+{
+	_cleanup_(buf_done) struct buf data = { .limit = OPTIONS_MAX };
+	unsigned long flags = 0;
+	char quoted[256];
+	int r = 0;
+
+	log_quote(quoted, sizeof(quoted), m->source);
+	if (*m->target && !str_eq(m->target, "/"))
+		return err_set(e, -EOPNOTSUPP, "a mount below the root file system's top");
+	for (size_t i = 0; r == 0 && i < m->n_options; i++)
+		if (!parse_flag(m->options[i], &flags))
+			r = buf_printf(&data, "%s%s", buf_len(&data) ? "," : "", m->options[i]);
+	if (r == -ENOBUFS)
+		return err_set(e, -E2BIG,
+			       "the image has too many layers: more than %d bytes of mount options",
+			       OPTIONS_MAX);
+	if (r < 0 || !buf_cstr(&data))
+		return err_oom(e);
+	if (str_eq(m->type, "bind"))
+		flags |= MS_BIND;
+	if (mount(m->source, target, m->type, flags, buf_cstr(&data)) < 0)
+		return err_errno(e, -errno, "cannot mount %s as %s", quoted, m->type);
+	/* The first call of a bind ignores all other flags. */
+	if ((flags & MS_BIND) && (flags & MS_RDONLY) &&
+	    mount(NULL, target, NULL, (flags & ~(unsigned long)MS_REC) | MS_REMOUNT, NULL) < 0)
+		return err_errno(e, -errno, "cannot make %s read-only", quoted);
+	return 0;
+}
+
+int mounts_rootfs(const char *dir, const char *name, Containerd__Types__Mount *const *list,
+		  size_t n, struct err *e)
+{
+	_cleanup_(freep) char *target = str_printf("%s/%s", dir, name);
+	int r = 0;
+
+	if (!target)
+		return err_oom(e);
+	if (mkdir(target, 0755) < 0)
+		return err_errno(e, -errno, "cannot make %s", target);
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = mount_one(target, list[i], e);
+	if (r < 0)
+		mounts_remove(dir, name);
+	return r;
+}
+
+void mounts_remove(const char *dir, const char *name)
+{
+	char path[512];
+
+	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	while (umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW) == 0)
+		;
+	if (rmdir(path) < 0 && errno == ENOTDIR)
+		(void)unlink(path);
+}
+
+void mounts_end(const char *dir)
+{
+	(void)umount2(dir, MNT_DETACH | UMOUNT_NOFOLLOW);
+}

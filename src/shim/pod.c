@@ -1,0 +1,249 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/pod.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "shim/address.h"
+#include "shim/mounts.h"
+
+#define HOSTNAME_MAX 63
+#define STOP_MS	     3000
+
+void pod_init(struct pod *p, struct loop *loop, sandbox_done ended, void *data)
+{
+	*p = (struct pod){ .loop = loop, .rundir = RUNDIR_INIT, .ended = ended, .data = data };
+}
+
+bool pod_running(const struct pod *p)
+{
+	return p->state == POD_RUNNING;
+}
+
+uint32_t pod_pid(const struct pod *p)
+{
+	return p->run_state.vmm_pid > 0 ? (uint32_t)p->run_state.vmm_pid : (uint32_t)getpid();
+}
+
+static void write_state(struct pod *p, enum rundir_status status)
+{
+	int r;
+
+	p->run_state.status = status;
+	r = rundir_write_state(&p->rundir, &p->run_state);
+	if (r < 0)
+		log_warn("cannot write state.json", "sandbox=%s error=%d", p->rundir.id, r);
+}
+
+/* ---- what it's made of ---- */
+
+static int fill_state(struct pod *p, const struct pod_request *request)
+{
+	struct rundir_state *st = &p->run_state;
+	struct timespec now;
+	int r;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	st->created_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	st->owner_pid = getpid();
+	st->vcpus = p->sandbox_config.vcpus;
+	st->memory = p->sandbox_config.memory;
+	/* A crash leaves nothing that somebody would look at: containerd has told it. */
+	st->auto_remove = true;
+	r = str_set(&st->id, p->rundir.id);
+	r = r < 0 ? r : str_set(&st->name, request->id);
+	r = r < 0 ? r : str_set(&st->hostname, p->hostname);
+	r = r < 0 ? r : str_set(&st->network, "none");
+	r = r < 0 ? r : str_set(&st->vmm, p->config.driver);
+	r = r < 0 ? r : str_set(&st->stop_signal, "15");
+	return r;
+}
+
+static unsigned int host_cpus(void)
+{
+	cpu_set_t set;
+
+	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned int)CPU_COUNT(&set);
+}
+
+static int set_size(struct pod *p, const struct spec_pod *spec, struct err *e)
+{
+	struct sandbox_config *c = &p->sandbox_config;
+
+	c->vcpus = spec->cpus ? MIN(spec->cpus, host_cpus()) : p->config.vcpus;
+	c->memory = p->config.memory;
+	if (spec->memory &&
+	    __builtin_add_overflow(spec->memory, p->config.guest_overhead, &c->memory))
+		return err_set(e, -ERANGE, "the memory limit is too large");
+	return 0;
+}
+
+static int set_machine(struct pod *p, struct err *e)
+{
+	struct sandbox_config *c = &p->sandbox_config;
+
+	c->driver = vmm_driver_find(p->config.driver);
+	if (!c->driver)
+		return err_set(e, -EINVAL, "there is no monitor %s", p->config.driver);
+	c->accel = (enum vmm_accel)p->config.accel;
+	c->machine = str_empty(p->config.machine) ? NULL : p->config.machine;
+	c->binary = str_empty(p->config.binary) ? NULL : p->config.binary;
+	c->state_dir = p->config.state;
+	c->boot_timeout_ms = p->config.boot_timeout;
+	return 0;
+}
+
+static int fill_config(struct pod *p, const struct pod_request *request, struct err *e)
+{
+	struct sandbox_config *c = &p->sandbox_config;
+	struct spec_pod spec = { 0 };
+	int r;
+
+	r = spec_pod(request->spec, request->sandbox, &spec, e);
+	p->sysctl = spec.sysctl;
+	if (r == 0 && spec.host_network)
+		r = err_set(e, -EOPNOTSUPP,
+			    "the host's network isn't there in a machine of its own (hostNetwork)");
+	if (r == 0)
+		r = set_size(p, &spec, e);
+	if (r == 0)
+		r = set_machine(p, e);
+	if (r < 0)
+		return r;
+	p->hostname = strndup(str_empty(spec.hostname) ? request->id : spec.hostname, HOSTNAME_MAX);
+	if (!p->hostname)
+		return err_oom(e);
+	c->image = &p->image;
+	c->rundir = &p->rundir;
+	c->hostname = p->hostname;
+	c->sysctl = &p->sysctl;
+	c->shared_pid = request->sandbox;
+	return 0;
+}
+
+static int load_config(struct pod *p, const char *file, struct err *e)
+{
+	int r = file ? config_load_file(&p->config, file, e) : config_load(&p->config, e);
+
+	if (r == 0)
+		r = guest_image_open(p->config.image, false, &p->image, e);
+	return r;
+}
+
+/* A directory of that name that a crash has left is cleaned up first. */
+static int make_rundir(struct pod *p, const struct pod_request *request, struct err *e)
+{
+	_cleanup_(freep) char *id = shim_run_id(request->namespace, request->id);
+	struct rundir old = RUNDIR_INIT;
+	int r;
+
+	if (!id)
+		return err_oom(e);
+	if (rundir_open(p->config.state, id, &old) == 0) {
+		(void)rundir_recover(&old, NULL);
+		if (!rundir_owner_alive(&old))
+			(void)rundir_remove(&old, NULL);
+		rundir_close(&old);
+	}
+	r = rundir_create_id(p->config.state, id, &p->rundir, e);
+	if (r < 0)
+		return r;
+	p->shared_dir = str_printf("%s/shared", p->rundir.path);
+	if (!p->shared_dir)
+		return err_oom(e);
+	p->sandbox_config.shared_dir = p->shared_dir;
+	return mounts_prepare(p->shared_dir, e);
+}
+
+/* ---- its life ---- */
+
+static void on_lost(void *data, const struct err *e)
+{
+	struct pod *p = data;
+
+	p->state = POD_GONE;
+	p->ended(p->data, e);
+}
+
+static void on_started(void *data, const struct err *e)
+{
+	struct pod *p = data;
+
+	if (e) {
+		p->state = POD_GONE;
+	} else {
+		p->state = POD_RUNNING;
+		p->run_state.vmm_pid = vmm_pid(sandbox_vmm(p->sandbox));
+		(void)str_set(&p->run_state.accel,
+			      vmm_accel(sandbox_vmm(p->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
+		write_state(p, RUNDIR_RUNNING);
+	}
+	p->started(p->data, e);
+}
+
+int pod_start(struct pod *p, const struct pod_request *request, sandbox_done started, struct err *e)
+{
+	int r;
+
+	r = load_config(p, request->config_file, e);
+	if (r == 0)
+		r = fill_config(p, request, e);
+	if (r == 0)
+		r = make_rundir(p, request, e);
+	if (r == 0) {
+		if (fill_state(p, request) < 0)
+			return err_oom(e);
+		write_state(p, RUNDIR_CREATED);
+		p->started = started;
+		r = sandbox_new(p->loop, &p->sandbox_config, on_lost, p, &p->sandbox);
+		if (r == 0)
+			r = sandbox_start(p->sandbox, on_started, p);
+		if (r < 0)
+			err_errno(e, r, "cannot start the machine");
+	}
+	p->state = r < 0 ? POD_GONE : POD_STARTING;
+	return r;
+}
+
+static void on_stopped(void *data)
+{
+	struct pod *p = data;
+
+	p->state = POD_GONE;
+	p->ended(p->data, NULL);
+}
+
+void pod_stop(struct pod *p)
+{
+	if (p->state != POD_RUNNING && p->state != POD_STARTING)
+		return;
+	p->state = POD_STOPPING;
+	write_state(p, RUNDIR_STOPPING);
+	sandbox_stop(p->sandbox, STOP_MS, on_stopped, p);
+}
+
+void pod_done(struct pod *p)
+{
+	struct err e = { 0 };
+
+	sandbox_free(TAKE_PTR(p->sandbox));
+	if (p->shared_dir)
+		mounts_end(p->shared_dir);
+	if (p->rundir.path && rundir_remove(&p->rundir, &e) < 0)
+		log_warn("cannot remove the run directory", "sandbox=%s error=\"%s\"", p->rundir.id,
+			 e.msg);
+	rundir_close(&p->rundir);
+	rundir_state_done(&p->run_state);
+	guest_image_done(&p->image);
+	config_done(&p->config);
+	oci_map_done(&p->sysctl);
+	free(p->hostname);
+	free(p->shared_dir);
+	p->state = POD_GONE;
+}

@@ -1,0 +1,89 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * `delete`: containerd runs it after every task's end and after a crash, for all containers of a
+ * pod at the same moment. What the pod took on the host is in the journal of its run directory,
+ * which is locked as long as the shim lives: then there is nothing to do. Everything of a single
+ * container goes with the shim and its mount namespace.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "config/config.h"
+#include "proto/task.pb-c.h"
+#include "sandbox/rundir.h"
+#include "shim/address.h"
+#include "shim/daemon.h"
+#include "shim/service.h"
+
+/* Undo what a crash has left of the pod; nothing if its shim lives or it's gone already. */
+static int clean_pod(const struct shim_options *o, const char *pod_id, struct err *e)
+{
+	_cleanup_(config_done) struct config config = CONFIG_INIT;
+	_cleanup_(freep) char *id = shim_run_id(o->namespace, pod_id);
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	int r;
+
+	if (!id)
+		return err_oom(e);
+	r = config_load(&config, e);
+	if (r < 0)
+		return r;
+	if (rundir_open(config.state, id, &rd) < 0)
+		return 0;
+	r = rundir_recover(&rd, e);
+	/* A name that is gone meanwhile was removed by somebody else who had the same task. */
+	return r < 0 && access(rd.path, F_OK) == 0 ? r : 0;
+}
+
+static int clean(const struct shim_options *o, struct err *e)
+{
+	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
+	_cleanup_(freep) char *path = NULL;
+	int r;
+
+	r = shim_pod_find(o->bundle ? o->bundle : ".", o->id, &pod, e);
+	if (r < 0)
+		return r;
+	path = shim_socket_path(o->address, o->namespace, pod.id);
+	if (!path)
+		return err_oom(e);
+	if (shim_socket_answers(path) > 0)
+		return 0;
+	r = clean_pod(o, pod.id, e);
+	(void)unlink(path);
+	return r;
+}
+
+static int print_response(void)
+{
+	Containerd__Task__V2__DeleteResponse resp = CONTAINERD__TASK__V2__DELETE_RESPONSE__INIT;
+	Containerd__Types__Timestamp at = CONTAINERD__TYPES__TIMESTAMP__INIT;
+	uint8_t bytes[64];
+	struct timespec now;
+	size_t n;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	at.seconds = now.tv_sec;
+	at.nanos = (int32_t)now.tv_nsec;
+	resp.exit_status = SHIM_KILLED;
+	resp.exited_at = &at;
+	if (containerd__task__v2__delete_response__get_packed_size(&resp) > sizeof(bytes))
+		return 1;
+	n = containerd__task__v2__delete_response__pack(&resp, bytes);
+	return fd_write_all(STDOUT_FILENO, bytes, n) < 0;
+}
+
+int shim_remove(const struct shim_options *o)
+{
+	struct err e = { 0 };
+
+	if (clean(o, &e) < 0)
+		return shim_fail(&e);
+	return print_response();
+}

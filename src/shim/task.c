@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/task.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "proto/events.pb-c.h"
+#include "sandbox/container.h"
+#include "shim/create.h"
+#include "shim/mounts.h"
+
+struct task *task_find(struct shim *shim, const char *id)
+{
+	struct task *t;
+
+	list_for_each (t, &shim->tasks, node)
+		if (str_eq(t->id, id))
+			return t;
+	return NULL;
+}
+
+struct process *task_exec(struct task *t, const char *exec_id)
+{
+	struct process *p;
+
+	if (!*exec_id)
+		return &t->init;
+	list_for_each (p, &t->execs, node)
+		if (str_eq(p->id, exec_id))
+			return p;
+	return NULL;
+}
+
+static void remove_shares(struct task *t)
+{
+	while (t->n_names > 0) {
+		char *name = t->names[--t->n_names];
+
+		mounts_remove(t->shim->pod.shared_dir, name);
+		free(name);
+	}
+}
+
+void task_free(struct task *t)
+{
+	list_remove(&t->node);
+	while (!list_empty(&t->execs))
+		exec_free(list_entry(t->execs.next, struct process, node));
+	process_done(&t->init);
+	create_free(t->create);
+	container_free(t->container);
+	remove_shares(t);
+	free(t->id);
+	free(t->bundle);
+	free(t);
+}
+
+void task_publish_oom(struct task *t)
+{
+	Containerd__Events__TaskOOM event = CONTAINERD__EVENTS__TASK_OOM__INIT;
+
+	if (t->oom_told)
+		return;
+	t->oom_told = true;
+	event.container_id = t->id;
+	events_publish(t->shim->events, "/tasks/oom", &event.base);
+}
+
+/* ---- start ---- */
+
+static void publish_start(struct task *t)
+{
+	Containerd__Events__TaskStart event = CONTAINERD__EVENTS__TASK_START__INIT;
+
+	event.container_id = t->id;
+	event.pid = pod_pid(&t->shim->pod);
+	events_publish(t->shim->events, "/tasks/start", &event.base);
+}
+
+static void started(struct task *t)
+{
+	publish_start(t);
+	service_reply_start(t->shim, TAKE_PTR(t->call));
+	process_started(&t->init);
+}
+
+/* What never ran stays created, unless its first process has ended. */
+static void start_failed(struct task *t, const struct err *e)
+{
+	procio_done(&t->init.io);
+	service_reply_failure(TAKE_PTR(t->call), "cannot start the container", e);
+	t->init.state = PROCESS_CREATED;
+	if (t->init.exited)
+		process_lost(&t->init);
+}
+
+static void on_started(void *data, const struct err *e)
+{
+	struct task *t = data;
+
+	if (e)
+		start_failed(t, e);
+	else
+		started(t);
+}
+
+void task_start(struct task *t, struct ttrpc_call *call)
+{
+	struct err e = { 0 };
+	int r;
+
+	t->call = call;
+	t->init.state = PROCESS_STARTING;
+	if (t->sandbox) {
+		started(t);
+		return;
+	}
+	r = process_open(&t->init, &e);
+	if (r == 0) {
+		r = container_start(t->container, on_started, t);
+		if (r < 0)
+			err_errno(&e, r, "cannot call the guest");
+	}
+	if (r < 0)
+		start_failed(t, &e);
+}
+
+/* ---- the machine's end ---- */
+
+static void lose(struct task *t)
+{
+	struct process *p;
+	struct process *tmp;
+
+	/* Calls to the agent have failed and were answered before this. */
+	list_for_each_safe (p, tmp, &t->execs, node)
+		if (p->state == PROCESS_RUNNING)
+			process_lost(p);
+	process_lost(&t->init);
+}
+
+void task_pod_ended(struct shim *shim, const struct err *e)
+{
+	struct task *t;
+	struct task *tmp;
+	char text[1024];
+
+	if (e)
+		log_error("the machine of the pod is lost", "sandbox=%s error=%s hint=%s",
+			  shim->pod.rundir.id, log_quote(text, sizeof(text), e->msg),
+			  *e->hint ? "console" : "none");
+	list_for_each_safe (t, tmp, &shim->tasks, node)
+		if (!t->create)
+			lose(t);
+}
+
+/* ---- delete ---- */
+
+static void publish_delete(const struct task *t)
+{
+	Containerd__Events__TaskDelete event = CONTAINERD__EVENTS__TASK_DELETE__INIT;
+	Containerd__Types__Timestamp at;
+
+	service_timestamp(&at, t->init.exited_ns);
+	event.container_id = t->id;
+	event.pid = pod_pid(&t->shim->pod);
+	event.exit_status = t->init.exit_status;
+	event.exited_at = &at;
+	event.id = t->id;
+	events_publish(t->shim->events, "/tasks/delete", &event.base);
+}
+
+static void deleted(struct task *t)
+{
+	struct ttrpc_call *call = TAKE_PTR(t->call);
+
+	publish_delete(t);
+	service_reply_delete(&t->init, call);
+	task_free(t);
+}
+
+static void on_removed(void *data, const struct err *e)
+{
+	struct task *t = data;
+	char text[512];
+
+	if (e && e->code != -ECONNRESET)
+		log_warn("the guest could not remove a container", "container=%s error=%s", t->id,
+			 log_quote(text, sizeof(text), e->msg));
+	deleted(t);
+}
+
+static void on_finished(struct process *p)
+{
+	struct task *t = p->task;
+
+	if (!t->container || !pod_running(&t->shim->pod) ||
+	    container_remove(t->container, on_removed, t) < 0)
+		deleted(t);
+}
+
+void task_delete(struct task *t, struct ttrpc_call *call)
+{
+	t->call = call;
+	t->deleting = true;
+	process_finish(&t->init, on_finished);
+}
