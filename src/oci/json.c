@@ -29,6 +29,14 @@ static size_t count_values(const char *text, size_t len)
 	return n;
 }
 
+/* In json-c 0.18 (Debian 13) the strict mode takes every byte above 0x7f for a control character. */
+static int tokener_flags(void)
+{
+	bool broken = json_c_version_num() == ((0 << 16) | (18 << 8) | 0);
+
+	return JSON_TOKENER_VALIDATE_UTF8 | (broken ? 0 : JSON_TOKENER_STRICT);
+}
+
 static int parse(const char *text, size_t len, const char *what, enum json_type type,
 		 struct json_object **ret, struct err *e)
 {
@@ -41,7 +49,7 @@ static int parse(const char *text, size_t len, const char *what, enum json_type 
 	tok = json_tokener_new_ex(JSON_DEPTH_MAX);
 	if (!tok)
 		return err_oom(e);
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tok, tokener_flags());
 	obj = json_tokener_parse_ex(tok, text, (int)len);
 	error = json_tokener_get_error(tok);
 	if (error == json_tokener_continue)
@@ -296,7 +304,7 @@ int json_text(struct json_object *obj, const char *what, char **ret, struct err 
 	tok = json_tokener_new_ex(JSON_DEPTH_MAX);
 	if (!tok)
 		return err_oom(e);
-	json_tokener_set_flags(tok, JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
+	json_tokener_set_flags(tok, tokener_flags());
 	again = json_tokener_parse_ex(tok, text, -1);
 	if (!again)
 		return err_set(e, -EINVAL, "%s: arguments, environment and paths must be UTF-8",
