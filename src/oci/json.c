@@ -37,12 +37,23 @@ static int tokener_flags(void)
 	return JSON_TOKENER_VALIDATE_UTF8 | (broken ? 0 : JSON_TOKENER_STRICT);
 }
 
+/* strspn(3) of text that need not end in a NUL. */
+static size_t strspn_n(const char *text, size_t len, const char *accept)
+{
+	size_t n = 0;
+
+	while (n < len && text[n] && strchr(accept, text[n]))
+		n++;
+	return n;
+}
+
 static int parse(const char *text, size_t len, const char *what, enum json_type type,
 		 struct json_object **ret, struct err *e)
 {
 	_cleanup_(json_putp) struct json_object *obj = NULL;
 	_cleanup_(tokener_freep) struct json_tokener *tok = NULL;
 	enum json_tokener_error error;
+	size_t end;
 
 	if (len > INT_MAX - 1 || count_values(text, len) > JSON_VALUES_MAX)
 		return err_set(e, -EBADMSG, "%s: too large", what);
@@ -57,6 +68,10 @@ static int parse(const char *text, size_t len, const char *what, enum json_type 
 	if (error != json_tokener_success)
 		return err_set(e, -EBADMSG, "%s: bad JSON at byte %zu: %s", what,
 			       json_tokener_get_parse_end(tok), json_tokener_error_desc(error));
+	end = json_tokener_get_parse_end(tok);
+	end += strspn_n(text + end, len - end, " \t\r\n");
+	if (end < len)
+		return err_set(e, -EBADMSG, "%s: bad JSON at byte %zu: more text", what, end);
 	if (!json_object_is_type(obj, type))
 		return err_set(e, -EBADMSG, "%s: not a JSON %s", what, json_type_to_name(type));
 	*ret = TAKE_PTR(obj);
