@@ -12,13 +12,14 @@ set -euo pipefail
 readonly SOURCE_PACKAGE=linux-source-6.12
 readonly SOURCE_TARBALL=/usr/src/$SOURCE_PACKAGE.tar.xz
 # Lines `make vmlinux` writes with these fragments; only the progress display depends on it.
-readonly EXPECTED_STEPS=2050
+readonly EXPECTED_STEPS=2280
 
 here=$(dirname "$(readlink -f "$0")")
 cache=${PODVM_CACHE:-${XDG_CACHE_HOME:-$HOME/.cache}/podvm}/kernel
 jobs=$(nproc)
 clean=no
 work=
+make_pid=
 
 say() { printf 'kernel: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -135,11 +136,13 @@ show_progress() {
 }
 
 compile() {
-    local pid
     make -C "$work/linux" -j "$jobs" vmlinux >"$work/log" 2>&1 &
-    pid=$!
-    show_progress "$pid"
-    wait "$pid" && return
+    make_pid=$!
+    show_progress "$make_pid"
+    if wait "$make_pid"; then
+        make_pid=
+        return
+    fi
     tail -n 30 "$work/log" >&2
     cp "$work/log" "$cache/failed.log"
     die "the compilation failed; the whole log is $cache/failed.log"
@@ -164,10 +167,18 @@ seconds=$SECONDS
 EOF
 }
 
+# An interrupted build leaves neither a running make nor two gigabytes of tree.
+clean_up() {
+    [ -z "$make_pid" ] || kill "$make_pid" 2>/dev/null || true
+    wait
+    rm -rf "$work"
+}
+
 build() {
     local target=$1
+    rm -rf "$cache"/work.*
     work=$(mktemp -d "$cache/work.XXXXXX")
-    trap 'rm -rf "$work"' EXIT
+    trap clean_up EXIT
     mkdir "$work/out"
     : >"$work/patches"
     say "building Linux $(source_version); this takes some minutes, once"
@@ -189,11 +200,11 @@ main() {
     check_tools
     mkdir -p "$cache"
     target=$cache/$(input_hash)
-    # One kernel build at a time per user: a second caller waits and then finds the result.
-    exec 9>"$cache/lock"
-    flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
     if [ "$clean" = yes ] || [ ! -e "$target/info" ]; then
-        build "$target" 9>&-
+        # One build at a time per user: a second caller waits and then finds the result.
+        exec 9>"$cache/lock"
+        flock -n 9 || { say "another build is running; waiting for it"; flock 9; }
+        if [ "$clean" = yes ] || [ ! -e "$target/info" ]; then build "$target" 9>&-; fi
     fi
     echo "$target"
 }
