@@ -7,7 +7,7 @@
 
 #include "base/fd.h"
 #include "base/log.h"
-#include "net/net.h"
+#include "net/internal.h"
 
 #define RESOLV_CONF	    "/etc/resolv.conf"
 #define SYSTEMD_RESOLV_CONF "/run/systemd/resolve/resolv.conf"
@@ -158,6 +158,11 @@ static int read_file(const char *path, struct net_dns *dns, struct err *e)
 	if (r < 0)
 		return err_errno(e, r, "cannot read %s", path);
 	return net_dns_parse(text, len, dns) < 0 ? err_oom(e) : 0;
+}
+
+bool net_dns_is_loopback(const char *server)
+{
+	return str_starts(server, "127.") || str_eq(server, "::1");
 }
 
 int net_dns_host(struct net_dns *dns, struct err *e)

@@ -17,16 +17,15 @@
 #include <asm/byteorder.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/bpf.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/vfs.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "net/bpf.h"
 #include "net/internal.h"
 
 #define GUARD_NAME  "podvm-passt"
@@ -35,11 +34,10 @@
 #define DNS_PORT    53
 
 /* What the programs are made of. A jump skips so many instructions; RETURN() is two of them. */
-#define FIELD(name)   ((int16_t) __builtin_offsetof(struct bpf_sock_addr, name))
-#define INSN(op, ...) ((struct bpf_insn){ .code = (op), __VA_ARGS__ })
-#define LOAD(name)    INSN(BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = FIELD(name))
-#define AND(value)    INSN(BPF_ALU | BPF_AND | BPF_K, .dst_reg = 2, .imm = (int32_t)(value))
-#define JUMP(skip)    INSN(BPF_JMP | BPF_JA, .off = (skip))
+#define FIELD(name) ((int16_t) __builtin_offsetof(struct bpf_sock_addr, name))
+#define LOAD(name)  INSN(BPF_LDX | BPF_MEM | BPF_W, .dst_reg = 2, .src_reg = 1, .off = FIELD(name))
+#define AND(value)  INSN(BPF_ALU | BPF_AND | BPF_K, .dst_reg = 2, .imm = (int32_t)(value))
+#define JUMP(skip)  INSN(BPF_JMP | BPF_JA, .off = (skip))
 #define IF_EQUAL(value, skip) \
 	INSN(BPF_JMP32 | BPF_JEQ | BPF_K, .dst_reg = 2, .off = (skip), .imm = (int32_t)(value))
 #define IF_OTHER(value, skip) \
@@ -91,13 +89,6 @@ static const struct {
 	{ BPF_CGROUP_INET6_CONNECT, program6, ARRAY_SIZE(program6) },
 	{ BPF_CGROUP_UDP6_SENDMSG, program6, ARRAY_SIZE(program6) },
 };
-
-static int bpf(enum bpf_cmd cmd, union bpf_attr *attr)
-{
-	long r = syscall(SYS_bpf, cmd, attr, sizeof(*attr));
-
-	return r < 0 ? -errno : (int)r;
-}
 
 static int attach(int cgroup, size_t i)
 {

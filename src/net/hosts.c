@@ -17,6 +17,7 @@ void net_config_done(struct net_config *c)
 	net_dns_done(&c->dns);
 	c->n_interfaces = 0;
 	c->n_routes = 0;
+	c->n_neighbors = 0;
 }
 
 int net_mac_random(char mac[static 18])

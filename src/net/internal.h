@@ -41,6 +41,9 @@ void net_host_parse(const char *route, const char *ipv6_route, struct net_host *
 /** net_host_read() - From these files; one that is missing has no route */
 void net_host_read(struct net_host *ret);
 
+/** net_dns_is_loopback() - Whether a name server listens on a loopback address */
+bool net_dns_is_loopback(const char *server);
+
 /**
  * struct net_user_plan - Addresses of the user mode
  * @prefix:	Length of the IPv4 network

@@ -16,6 +16,8 @@
  *    user nobody in its own namespaces, with a seccomp filter. The guest has private addresses,
  *    reaches what the host reaches but not the host's loopback addresses (guard.c), and is
  *    reached only through published ports.
+ *  - pod: every interface of a network namespace that a CNI plugin or the user has set up moves
+ *    into the guest, through a tap device each (pod.h).
  *
  * Everything a guest is told is decided here and set by the agent: DHCP, DHCPv6 and router
  * advertisements are off.
@@ -44,6 +46,7 @@
 #define NET_MAX_INTERFACES 8
 #define NET_MAX_ADDRESSES  8
 #define NET_MAX_ROUTES	   64
+#define NET_MAX_NEIGHBORS  64
 #define NET_MAX_DNS	   8 /* nameservers; glibc asks the first three */
 #define NET_MAX_SEARCH	   32
 #define NET_MAX_OPTIONS	   32
@@ -59,6 +62,8 @@
  * @mtu:	Bytes, 0: leave
  * @addresses:	"10.0.2.15/24", "fd00::15/64"
  * @n_addresses: How many
+ * @no_prefix_routes: The routes hold everything: the guest's kernel adds none for the networks of
+ *		the addresses
  */
 struct net_interface {
 	char mac[18];
@@ -66,6 +71,7 @@ struct net_interface {
 	unsigned int mtu;
 	char addresses[NET_MAX_ADDRESSES][NET_ADDR_LEN + 4];
 	size_t n_addresses;
+	bool no_prefix_routes;
 };
 
 /**
@@ -73,10 +79,32 @@ struct net_interface {
  * @destination: "0.0.0.0/0", "::/0", "10.1.0.0/16"
  * @gateway:	Address, may be empty
  * @device:	Name of the interface
+ * @source:	Source address for what goes there, may be empty
+ * @mtu:	Of this route, 0: the interface's
+ * @metric:	Priority, 0: the kernel's default
+ * @scope:	RT_SCOPE_*, 0: universe
+ * @onlink:	The gateway is reached although no route says so
  */
 struct net_route {
 	char destination[NET_ADDR_LEN + 4];
 	char gateway[NET_ADDR_LEN];
+	char device[16];
+	char source[NET_ADDR_LEN];
+	unsigned int mtu;
+	unsigned int metric;
+	uint8_t scope;
+	bool onlink;
+};
+
+/**
+ * struct net_neighbor - A permanent entry of the neighbour table
+ * @address:	IP address
+ * @mac:	Its link-layer address
+ * @device:	Name of the interface
+ */
+struct net_neighbor {
+	char address[NET_ADDR_LEN];
+	char mac[18];
 	char device[16];
 };
 
@@ -93,6 +121,8 @@ struct net_config {
 	size_t n_interfaces;
 	struct net_route routes[NET_MAX_ROUTES];
 	size_t n_routes;
+	struct net_neighbor neighbors[NET_MAX_NEIGHBORS];
+	size_t n_neighbors;
 	struct net_dns dns;
 };
 

@@ -102,11 +102,6 @@ static void plan_route(struct net_config *config, const char *destination, int f
 	inet_ntop(family, gateway, route->gateway, sizeof(route->gateway));
 }
 
-static bool is_loopback(const char *server)
-{
-	return str_starts(server, "127.") || str_eq(server, "::1");
-}
-
 /*
  * Which of the host's servers the guest can ask. When there are none but loopback ones, an address
  * of the guest's network stands for the first: passt forwards queries to the first server of the
@@ -122,7 +117,7 @@ static void plan_servers(struct net_user_plan *plan, const struct net_dns *host,
 		const char *server = host->servers[i];
 		bool v6 = strchr(server, ':') != NULL;
 
-		if (is_loopback(server)) {
+		if (net_dns_is_loopback(server)) {
 			local = local || !v6;
 			local6 = local6 || v6;
 		} else if ((!v6 || plan->ipv6) && !str_starts(server, "fe80:")) {
