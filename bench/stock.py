@@ -41,10 +41,14 @@ def fetch_kernel(work):
 def extract_vmlinux(bzimage, vmlinux):
     """The ELF inside of a bzImage: the payload that unpacks to one."""
     data = open(bzimage, "rb").read()
+
+    def program(*command):
+        return lambda d: subprocess.run(command, input=d, capture_output=True).stdout
+
     packers = [(b"\xfd7zXZ\x00", lambda d: lzma.LZMADecompressor().decompress(d)),
-               (b"\x1f\x8b\x08", lambda d: zlib.decompressobj(31).decompress(d)),
-               (b"\x28\xb5\x2f\xfd", lambda d: subprocess.run(
-                   ["zstd", "-dcq"], input=d, capture_output=True).stdout)]
+               (b"\x02\x21\x4c\x18", program("lz4", "-dcq")),
+               (b"\x28\xb5\x2f\xfd", program("zstd", "-dcq")),
+               (b"\x1f\x8b\x08", lambda d: zlib.decompressobj(31).decompress(d))]
     for magic, unpack in packers:
         for m in re.finditer(re.escape(magic), data):
             try:
