@@ -26,10 +26,6 @@
 #define RESERVE_TASKS  64
 #define MAX_TREE_DEPTH 16
 
-static const char *const controllers[] = {
-	"cpu", "cpuset", "io", "memory", "hugetlb", "pids", "rdma", "misc",
-};
-
 int cgroup_field(const char *text, const char *name, uint64_t *ret)
 {
 	size_t n = strlen(name);
@@ -113,22 +109,33 @@ static void limit_tasks(void)
 		log_warn("cannot limit the processes of the pod", "pids=%s", value);
 }
 
-/* Whichever of the controllers the kernel has, one by one: a missing one is no error. */
-static void enable_controllers(const char *file)
+/* Pass on to the children every controller that @dir itself has. */
+static int enable_controllers(const char *dir)
 {
-	char text[32];
+	_cleanup_(close_fdp) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	_cleanup_(freep) char *there = NULL;
+	char text[256] = "";
+	char *save = NULL;
+	size_t n = 0;
+	int r;
 
-	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++) {
-		snprintf(text, sizeof(text), "+%s", controllers[i]);
-		(void)file_write(AT_FDCWD, file, text);
-	}
+	if (fd < 0)
+		return -errno;
+	r = file_read(fd, "cgroup.controllers", sizeof(text) / 2, &there, NULL);
+	if (r < 0)
+		return r;
+	for (char *s = strtok_r(there, " \n", &save); s; s = strtok_r(NULL, " \n", &save))
+		n += (size_t)snprintf(text + n, sizeof(text) - n, "+%s ", s);
+	return file_write(fd, "cgroup.subtree_control", text);
 }
 
 int cgroup_setup(struct err *e)
 {
 	int r;
 
-	enable_controllers(DIR_CGROUP "/cgroup.subtree_control");
+	r = enable_controllers(DIR_CGROUP);
+	if (r < 0)
+		return err_errno(e, r, "cannot enable the cgroup controllers");
 	if (mkdir(AGENT_CGROUP, 0755) < 0 || mkdir(DIR_POD, 0755) < 0)
 		return err_errno(e, -errno, "cannot make a cgroup");
 	r = file_write(AT_FDCWD, AGENT_CGROUP "/cgroup.procs", "1");
@@ -136,7 +143,9 @@ int cgroup_setup(struct err *e)
 		return err_errno(e, r, "cannot enter " AGENT_CGROUP);
 	(void)file_write(AT_FDCWD, AGENT_CGROUP "/memory.low", AGENT_PROTECT);
 	(void)file_write(AT_FDCWD, AGENT_CGROUP "/cpu.weight", "1000");
-	enable_controllers(DIR_POD "/cgroup.subtree_control");
+	r = enable_controllers(DIR_POD);
+	if (r < 0)
+		return err_errno(e, r, "cannot enable the controllers of " DIR_POD);
 	cgroup_limit_pod();
 	limit_tasks();
 	return 0;

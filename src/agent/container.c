@@ -153,7 +153,8 @@ static void create_failed(void *data, const struct err *e)
 	log_warn("cannot create a container", "container=%s error=\"%s\"", op->container->id,
 		 op->error.msg);
 	container_free(op->container);
-	ttrpc_reply_err(op->call, &op->error);
+	if (op->call)
+		ttrpc_reply_err(op->call, &op->error);
 	free(op);
 }
 
@@ -172,6 +173,9 @@ static void create_undo(struct create *op)
 {
 	struct err e = { 0 };
 
+	/* The host won't wait for that: its deadline is near. Nor is the request needed any more. */
+	if (op->error.code == -ETIMEDOUT)
+		ttrpc_reply_err(TAKE_PTR(op->call), &op->error);
 	if (child_work(&op->container->agent->reaper, "cleaning up", work_cleanup, op->container,
 		       CLEANUP_MS, create_cleaned, op, &e) < 0)
 		create_cleaned(op, &e);
@@ -318,7 +322,7 @@ HANDLER(serve_create_container)
 	op->deadline_ms = clock_ms() + call_timeout(call);
 	/* The guest's memory may have grown since the last container. */
 	cgroup_limit_pod();
-	storage_attach(&a->storage, req->storages, req->n_storages, remaining(op),
+	storage_attach(&a->storage, req->storages, req->n_storages, op->deadline_ms,
 		       &op->container->mounts, create_mounted, op);
 }
 

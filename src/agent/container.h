@@ -10,8 +10,9 @@
  *	its init ends:   what is left of it is killed                               -> STOPPED
  *	RemoveContainer: kill, wait until the cgroup is empty, clean up, unmount
  *
- * A failed Create takes everything back before it's answered. One operation is under way per
- * container at a time (@busy); Exec, Signal and the stream calls are not such operations.
+ * A failed Create takes everything back before it's answered (unless it failed because its time was
+ * up: then it's answered first, and the name is free a little later). One operation is under way
+ *per container at a time (@busy); Exec, Signal and the stream calls are not such operations.
  */
 
 #include <stdbool.h>

@@ -15,7 +15,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 
-#define FILE_MAX   ((uint64_t)64 << 20)
+#define FILE_MAX   ((uint64_t)16 << 20)
 #define TMP_SUFFIX ".podvm-tmp"
 
 /* The directory of a path below /run/podvm (made if missing) and the name in it. */
@@ -50,7 +50,10 @@ static int write_piece(int dir, const char *tmp, const PB(WriteFileRequest) * re
 
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, fd < 0 ? fd : -errno, "cannot open %s", req->path);
-	if ((uint64_t)st.st_size != req->offset || req->offset > FILE_MAX)
+	if (req->offset > FILE_MAX || req->data.len > FILE_MAX - req->offset)
+		return err_set(e, -EFBIG, "%s has more than %llu bytes", req->path,
+			       (unsigned long long)FILE_MAX);
+	if ((uint64_t)st.st_size != req->offset)
 		return err_set(e, -EINVAL, "%s: piece at %llu, %lld bytes are there", req->path,
 			       (unsigned long long)req->offset, (long long)st.st_size);
 	n = pwrite(fd, req->data.data, req->data.len, (off_t)req->offset);

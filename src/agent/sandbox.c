@@ -36,7 +36,6 @@
 #define ENTROPY_MAX	    512
 #define HOSTNAME_MAX	    64
 #define SHUTDOWN_DEFAULT_MS ((uint64_t)5000)
-#define SHUTDOWN_MAX_MS	    ((uint64_t)60000)
 
 /* The host hangs up when it has the answer; this is for one that doesn't. */
 #define GOODBYE_MS 250
@@ -247,11 +246,14 @@ HANDLER(serve_shutdown)
 	struct agent *a = data;
 	uint64_t ms = req->timeout_ms ? req->timeout_ms : SHUTDOWN_DEFAULT_MS;
 
+	/* The answer must not come too late for the host. */
+	ms = MIN(ms, call_timeout(call));
+
 	if (a->shutdown) {
 		ttrpc_reply_error(call, TTRPC_FAILED_PRECONDITION, "shutdown is under way");
 		return;
 	}
-	begin_end(a, call, MIN(ms, SHUTDOWN_MAX_MS));
+	begin_end(a, call, ms);
 }
 
 void sandbox_host_gone(struct agent *a)

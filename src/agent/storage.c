@@ -14,6 +14,8 @@
 #include "base/log.h"
 #include "base/str.h"
 
+#define UNDO_MS ((uint64_t)10000)
+
 struct storage_mount {
 	struct list node;
 	unsigned int refs;
@@ -37,7 +39,8 @@ struct storage_job {
 	struct storage_mount **mounts;
 	bool *fresh;
 	size_t n;
-	uint64_t timeout_ms;
+	uint64_t timeout_ms;  /* of DETACH, and of what undoes an ATTACH */
+	uint64_t deadline_ms; /* of ATTACH */
 	struct storage_set *set;
 	child_done done;
 	void *data;
@@ -160,7 +163,10 @@ static void undo(const struct storage_job *job, size_t n)
 static int work_attach(void *arg, struct err *e)
 {
 	const struct storage_job *job = arg;
-	uint64_t deadline = clock_ms() + job->timeout_ms - job->timeout_ms / 8;
+	uint64_t now = clock_ms();
+	/* Give up on a device early enough to say so. */
+	uint64_t left = job->deadline_ms > now ? job->deadline_ms - now : 0;
+	uint64_t deadline = now + left - left / 8;
 
 	for (size_t i = 0; i < job->n; i++) {
 		int r = job->fresh[i] ? mount_storage(job->list[i], deadline, e) : 0;
@@ -260,13 +266,17 @@ static bool any_fresh(const struct storage_job *job)
 
 static void start_attach(struct storage_job *job)
 {
+	uint64_t now = clock_ms();
 	struct err e = { 0 };
 	int r;
 
-	r = plan_attach(job, &e);
+	if (now >= job->deadline_ms)
+		r = err_set(&e, -ETIMEDOUT, "there was no time left to mount anything");
+	else
+		r = plan_attach(job, &e);
 	if (r == 0 && any_fresh(job))
-		r = child_work(job->st->reaper, "mounting", work_attach, job, job->timeout_ms,
-			       attached, job, &e);
+		r = child_work(job->st->reaper, "mounting", work_attach, job,
+			       job->deadline_ms - now, attached, job, &e);
 	else if (r == 0)
 		attached(job, NULL);
 	if (r < 0)
@@ -325,13 +335,14 @@ static struct storage_job *job_new(struct storage *st, enum job_kind kind, uint6
 }
 
 void storage_attach(struct storage *st, Podvm__Agent__V1__Storage *const *list, size_t n,
-		    uint64_t timeout_ms, struct storage_set *set, child_done done, void *data)
+		    uint64_t deadline_ms, struct storage_set *set, child_done done, void *data)
 {
-	struct storage_job *job = job_new(st, JOB_ATTACH, timeout_ms, done, data);
+	struct storage_job *job = job_new(st, JOB_ATTACH, UNDO_MS, done, data);
 	struct err e = { 0 };
 
 	if (job) {
 		job->list = list;
+		job->deadline_ms = deadline_ms;
 		job->set = set;
 		job->n = n;
 		job->mounts = calloc(n + 1, sizeof(struct storage_mount *));

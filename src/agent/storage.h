@@ -57,13 +57,13 @@ void storage_free(struct storage *st);
  * @st:		Storage
  * @list:	Storages, borrowed until @done is called
  * @n:		Their number
- * @timeout_ms:	Deadline of the work itself
+ * @deadline_ms: Of clock_ms(); waiting for a turn included
  * @set:	Gets the mounts when @done is told of success; empty before
  * @done:	Called exactly once, maybe before this returns; on failure nothing is left mounted
  * @data:	For @done
  */
 void storage_attach(struct storage *st, Podvm__Agent__V1__Storage *const *list, size_t n,
-		    uint64_t timeout_ms, struct storage_set *set,
+		    uint64_t deadline_ms, struct storage_set *set,
 		    void (*done)(void *data, const struct err *e), void *data);
 
 /**
