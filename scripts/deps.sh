@@ -6,10 +6,11 @@ set -euo pipefail
 
 BUILD=(gcc libc6-dev make meson ninja-build pkg-config protobuf-c-compiler
 	libarchive-dev libinih-dev libjson-c-dev libmnl-dev libprotobuf-c-dev libssl-dev libuv1-dev scdoc)
-KERNEL=(linux-source-6.12 bc bison flex libelf-dev xz-utils)
+KERNEL=(linux-source-6.12 bc binutils bison flex libelf-dev patch xz-utils)
 IMAGE=(busybox-static cryptsetup-bin crun erofs-utils)
 RUN=(e2fsprogs passt qemu-system-x86 skopeo)
-TEST=(bats clang-format curl iproute2 jq libcmocka-dev lz4 mmdebstrap procps python3 shellcheck umoci util-linux zstd)
+TEST=(bats bsdutils clang-format containerd containernetworking-plugins curl iproute2 iptables jq libcmocka-dev lz4
+	mmdebstrap procps protobuf-compiler python3 python3-grpcio python3-protobuf shellcheck umoci util-linux zstd)
 
 # The daemon for -v: a package of its own since Debian 13, before that it came with QEMU.
 virtiofsd_package() {

@@ -1,0 +1,138 @@
+# SPDX-License-Identifier: Apache-2.0
+# shellcheck shell=bash
+#
+# A containerd of our own, in directories of our own, that runs containers with the shim. To be
+# loaded after helpers.bash.
+# shellcheck disable=SC2154
+
+runtime=io.containerd.podvm.v2
+image=registry.local/base:1
+export runtime image
+
+ctr() {
+	command ctr -a "$CONTAINERD/c.sock" "$@"
+}
+
+ctr_run() {
+	ctr run --runtime $runtime "$@"
+}
+
+# cri METHOD [JSON]
+cri() {
+	/usr/bin/python3 "$BATS_TEST_DIRNAME/cri_client.py" "$CONTAINERD/c.sock" "$@"
+}
+
+write_containerd_config() {
+	cat >"$CONTAINERD/config.toml" <<-END
+		version = 2
+		root = "$CONTAINERD/root"
+		state = "$CONTAINERD/state"
+		oom_score = 0
+		[grpc]
+		  address = "$CONTAINERD/c.sock"
+		[debug]
+		  level = "debug"
+		[plugins."io.containerd.grpc.v1.cri"]
+		  sandbox_image = "$image"
+		  disable_apparmor = true
+		  restrict_oom_score_adj = true
+		  [plugins."io.containerd.grpc.v1.cri".cni]
+		    bin_dir = "/usr/lib/cni"
+		    conf_dir = "$CONTAINERD/cni"
+		  [plugins."io.containerd.grpc.v1.cri".containerd]
+		    default_runtime_name = "podvm"
+		  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.podvm]
+		    runtime_type = "$runtime"
+		    privileged_without_host_devices = true
+	END
+	mkdir -p "$CONTAINERD/cni"
+	cat >"$CONTAINERD/cni/10-test.conflist" <<-END
+		{"cniVersion": "0.4.0", "name": "podvm-e2e", "plugins": [
+		  {"type": "bridge", "bridge": "pve2e0", "isGateway": true,
+		   "ipam": {"type": "host-local", "dataDir": "$CONTAINERD/ipam",
+		            "ranges": [[{"subnet": "10.213.77.0/24"}]],
+		            "routes": [{"dst": "0.0.0.0/0"}]}}]}
+	END
+}
+
+# (Again.) Its processes are found by PODVM_CONFIG in their environment.
+start_containerd() {
+	PODVM_CONFIG=$E2E/podvm.conf PATH=$CONTAINERD/bin:$PATH \
+		setsid containerd -c "$CONTAINERD/config.toml" \
+		>>"$CONTAINERD/log" 2>&1 3>&- </dev/null &
+	echo $! >"$CONTAINERD/pid"
+	until_true 30 ctr version
+}
+
+stop_containerd() {
+	local pid
+	pid=$(cat "$CONTAINERD/pid")
+	kill "$pid"
+	until_true 10 process_gone "$pid"
+}
+
+process_gone() {
+	! kill -0 "$1" 2>/dev/null
+}
+
+setup_containerd() {
+	local shim=${PODVM_SHIM:-${PODVM%/*}/../shim/containerd-shim-podvm-v2}
+	common_setup_file
+	CONTAINERD=$E2E/containerd
+	export CONTAINERD
+	mkdir -p "$CONTAINERD/bin"
+	ln -sf "$(readlink -f "$shim")" "$CONTAINERD/bin/containerd-shim-podvm-v2"
+	write_containerd_config
+	start_containerd
+	skopeo copy -q "$base" "oci-archive:$CONTAINERD/image.tar:$image"
+	ctr image import "$CONTAINERD/image.tar"
+	ctr -n k8s.io image import "$CONTAINERD/image.tar"
+	until_true 30 network_ready
+	ls /run/containerd/s >"$CONTAINERD/sockets"
+}
+
+# Fails when anything is left but what containerd itself keeps.
+teardown_containerd() {
+	until_true 10 no_shims || fail "shims are left: $(our_processes)" || return 1
+	assert_equal "$(ls /run/containerd/s)" "$(cat "$CONTAINERD/sockets")"
+	assert_equal "$(find "$CONTAINERD"/state/io.containerd.runtime.v2.task -mindepth 2)" ""
+	stop_containerd
+	ip link del pve2e0 2>/dev/null || true
+	umount -R "$CONTAINERD" 2>/dev/null || true
+	rm -rf --one-file-system "$CONTAINERD"
+	common_teardown_file
+}
+
+network_ready() {
+	cri Status | jq -e 'all(.status.conditions[]; .status)'
+}
+
+no_shims() {
+	! our_processes | grep -q 'containerd-shim-podvm-v2\|qemu\|virtiofsd'
+}
+
+# Process id of the shim of a pod.
+shim_of() {
+	our_processes | sed -n "s/ .*containerd-shim-podvm-v2 .*-id $1 .*//p"
+}
+
+task_status() {
+	ctr task ls | awk -v id="$1" '$1 == id { print $3 }'
+}
+
+is_stopped() {
+	[ "$(task_status "$1")" = STOPPED ]
+}
+
+no_task() {
+	[ -z "$(task_status "$1")" ]
+}
+
+no_shim_of() {
+	[ -z "$(shim_of "$1")" ]
+}
+
+remove_task() {
+	ctr task delete -f "$1" || true
+	ctr container rm "$1"
+}

@@ -1,0 +1,165 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# The shim under Debian's containerd, as ctr uses it.
+# shellcheck disable=SC2154 # variables of the files that are loaded, and of run
+
+load helpers
+load containerd
+
+setup_file() {
+	setup_containerd
+	ctr_run -d $image shared sleep 100000
+}
+
+teardown_file() {
+	ctr task kill -s SIGKILL shared
+	until_true 20 is_stopped shared
+	remove_task shared
+	teardown_containerd
+}
+
+# exec_in EXEC COMMAND...: in the container that most tests share
+exec_in() {
+	local id=$1
+	shift
+	ctr task exec --exec-id "$id" shared "$@"
+}
+
+# delete_stopped TASK CODE: its exit code is what is expected
+delete_stopped() {
+	run -0 ctr task delete "$1"
+	assert_match "$output" "exit code $2"
+	ctr container rm "$1"
+}
+
+@test "-v and -info answer without containerd" {
+	run -0 "$CONTAINERD/bin/containerd-shim-podvm-v2" -v
+	assert_match "$output" '^.*containerd-shim-podvm-v2 [0-9]+\.'
+	run -0 bash -c '"$1" -info </dev/null | tr -d "\0-\37"' - \
+		"$CONTAINERD/bin/containerd-shim-podvm-v2"
+	assert_match "$output" 'io.containerd.podvm.v2'
+}
+
+@test "a container has a kernel of its own and both streams and its exit code come through" {
+	run -7 --separate-stderr ctr_run --rm $image t1 sh -c 'uname -r; echo err >&2; exit 7'
+	assert_equal "$output" "$(podvm image info --json | jq -r .kernel_version)"
+	assert_match "$stderr" err
+}
+
+@test "8 MiB go through stdin and stdout unchanged" {
+	head -c 8388608 /dev/urandom >"$E2E/tmp/in"
+	ctr_run --rm $image t2 cat <"$E2E/tmp/in" >"$E2E/tmp/out"
+	cmp "$E2E/tmp/in" "$E2E/tmp/out"
+	rm "$E2E"/tmp/{in,out}
+}
+
+@test "a terminal" {
+	run -5 script -qec "$(which ctr) -a $CONTAINERD/c.sock run --rm -t --runtime $runtime $image t3 sh -c 'tty; exit 5'" /dev/null
+	assert_match "$output" /dev/pts/0
+}
+
+@test "a command that doesn't exist is said to be" {
+	run -1 --separate-stderr ctr_run --rm $image t4 no-such-command
+	assert_match "$stderr" 'podvm: .*no-such-command.* not found'
+}
+
+@test "the host's network is refused, and nothing is left" {
+	run -1 --separate-stderr ctr_run --rm --net-host $image t5 true
+	assert_match "$stderr" hostNetwork
+	until_true 10 no_shim_of t5
+}
+
+@test "exec: output, exit code, input" {
+	run -3 exec_in e1 sh -c 'echo hello; exit 3'
+	assert_equal "$output" hello
+	run -0 bash -c 'echo piped | command ctr -a "$1/c.sock" task exec --exec-id e2 shared cat' - "$CONTAINERD"
+	assert_equal "$output" piped
+	run -1 --separate-stderr exec_in e3 no-such-command
+	assert_match "$stderr" no-such-command
+}
+
+@test "20 execs at once" {
+	local pids=() i
+	for i in $(seq 20); do
+		exec_in "many$i" sh -c "exit $i" &
+		pids+=($!)
+	done
+	for i in $(seq 20); do
+		wait_for "${pids[i - 1]}"
+		assert_status "$i"
+	done
+}
+
+@test "pause stops it, resume goes on" {
+	ctr task pause shared
+	assert_equal "$(task_status shared)" PAUSED
+	run -1 ctr task pause shared
+	ctr task resume shared
+	assert_equal "$(task_status shared)" RUNNING
+	run -0 exec_in e4 true
+}
+
+@test "metrics are those of the guest" {
+	run -0 ctr task metrics --format json shared
+	[ "$(jq .memory.usage <<<"$output")" -gt 10000 ]
+	[ "$(jq .cpu.usage_usec <<<"$output")" -gt 0 ]
+	assert_equal "$(jq .pids.current <<<"$output")" 1
+}
+
+@test "signals reach the process, also after the end they are no error" {
+	ctr_run -d $image t6 sh -c 'trap "exit 9" TERM; while :; do sleep 0.1; done'
+	sleep 1
+	ctr task kill -s SIGTERM t6
+	until_true 20 is_stopped t6
+	run -0 ctr task metrics t6
+	run -0 ctr task kill -s SIGKILL t6
+	delete_stopped t6 9
+}
+
+@test "events come in order" {
+	local events
+	ctr events >"$E2E/tmp/events" 3>&- &
+	events=$!
+	sleep 1
+	run -4 ctr_run --rm $image t7 sh -c 'exit 4'
+	sleep 1
+	kill $events
+	run -0 sed -n 's/^.* default \(\/tasks\/[a-z-]*\) .*"t7".*/\1/p' "$E2E/tmp/events"
+	assert_equal "$output" $'/tasks/create\n/tasks/start\n/tasks/exit\n/tasks/delete'
+	grep -q '/tasks/exit.*"exit_status":4' "$E2E/tmp/events"
+	rm "$E2E/tmp/events"
+}
+
+@test "the monitor is killed: 137, for the exec too" {
+	local exec
+	ctr_run -d $image t8 sleep 1000
+	ctr task exec --exec-id x t8 sleep 1000 &
+	exec=$!
+	sleep 1
+	kill -9 "$(ctr task ls | awk '$1 == "t8" { print $2 }')"
+	wait_for $exec
+	assert_status 137
+	until_true 10 is_stopped t8
+	delete_stopped t8 137
+}
+
+@test "the shim is killed: containerd notices, nothing is left" {
+	local shim
+	ctr_run -d $image t9 sleep 1000
+	shim=$(shim_of t9)
+	kill -9 "$shim"
+	until_true 20 no_task t9
+	ctr container rm t9
+	until_true 10 test ! -e "$E2E/state/default_t9"
+}
+
+@test "containerd is restarted: the task goes on" {
+	ctr_run -d $image t10 sh -c 'sleep 3; exit 6'
+	stop_containerd
+	start_containerd
+	assert_equal "$(task_status shared)" RUNNING
+	run -0 exec_in e5 echo again
+	assert_equal "$output" again
+	until_true 20 is_stopped t10
+	delete_stopped t10 6
+}
