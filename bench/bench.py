@@ -92,12 +92,13 @@ def boot_instructions(base):
     bed = Bed(accel="tcg")
     bed.wrapper(ICOUNT)
     values = []
-    for _ in range(2):
+    # The clock jumps to the next timer while the guest waits for its disk: the least is the count.
+    for _ in range(5):
         run = check(bed.podvm("run", "--rm", "--net", "none", base, "true", log="info"))
         values.append(int(re.search(rb"boot_tsc=(\d+)", run.stderr).group(1)))
     bed.close()
-    show("boot_instructions", "instructions to agent-ready", values[0] / 1e6, "e6",
-         f"again: {values[1] / 1e6:.1f}e6")
+    show("boot_instructions", "instructions to agent-ready", min(values) / 1e6, "e6",
+         f"least of 5, most {max(values) / 1e6:.1f}e6")
     with tempfile.TemporaryDirectory(prefix="podvm-stock-") as work:
         package, count = stock.instructions(work)
     show("stock_instructions", "Debian's cloud kernel, static init, same flags", count / 1e6, "e6",
@@ -108,16 +109,18 @@ def boot_accesses(base):
     bed = Bed(accel="tcg")
     bed.wrapper(TRACE)
     check(bed.podvm("run", "--rm", "--net", "none", base, "true"))
-    mmio = pio = 0
+    accesses = pit = 0
     with open(f"{bed.dir}/trace", errors="replace") as f:
         for line in f:
             # The guest opens the agent's port: PORT_OPEN is event 6.
             if "virtio_serial_handle_control_message" in line and re.search(r"event 6|, 6", line):
                 break
             if "memory_region_ops" in line:
-                mmio += 1
+                accesses += 1
+                pit += "name 'pit'" in line
     bed.close()
-    show("boot_accesses", "device accesses (MMIO and PIO) to agent-ready", mmio, "")
+    show("boot_accesses", "device accesses (MMIO and PIO) to agent-ready", accesses - pit, "",
+         f"and {pit} of the PIT, which machines on KVM don't have")
 
 
 def run_times(base):
@@ -158,8 +161,11 @@ def running(base):
     with open(bed.config, "a") as f:
         f.write("[vm]\nmemory=128M\n")
     name = check(bed.podvm("run", "-d", base, "sleep", "100000")).stdout.decode().strip()
-    meminfo = check(bed.podvm("exec", name, "cat", "/proc/meminfo")).stdout.decode()
+    # What the container has already is available to it as well.
+    meminfo = check(bed.podvm("exec", name, "cat", "/sys/fs/cgroup/memory.current",
+                              "/proc/meminfo")).stdout.decode()
     available = int(re.search(r"MemAvailable: +(\d+)", meminfo).group(1)) / 1024
+    available += int(meminfo.split()[0]) / (1 << 20)
     show("guest_memory", "guest memory not available to containers, of 128 MiB", 128 - available,
          "MiB")
     owner = json.loads(check(bed.podvm("inspect", name)).stdout)[0]["pid"]

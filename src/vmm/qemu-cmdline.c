@@ -27,6 +27,7 @@
 #define TB_SIZE_MIB	256
 #define CMDLINE_MAX	2047
 #define CMDLINE_MMIO	48 /* what QEMU appends for each virtio-mmio device, at most */
+#define GUEST_HZ	250 /* CONFIG_HZ of the guest kernel: its delay loops need no calibration then */
 #define EMULATION_FLAGS "mitigations=off nolapic_timer tsc=reliable no_timer_check noreplace-smp"
 
 /* A command line under construction; the first failure sticks. */
@@ -91,13 +92,14 @@ char *qemu_kernel_cmdline(const struct qemu_machine *m)
 	char emulation[160] = "";
 
 	if (m->accel == VMM_ACCEL_TCG)
-		snprintf(emulation, sizeof(emulation), " " EMULATION_FLAGS " tsc_early_khz=%u",
-			 m->tsc_khz);
-	/* panic=-1, reboot=t: whatever ends the guest resets the machine, and QEMU exits. */
-	return str_printf("%s%sconsole=ttyS0 panic=-1 reboot=t scsi_mod.scan=manual%s%s%s",
+		snprintf(emulation, sizeof(emulation),
+			 " " EMULATION_FLAGS " tsc_early_khz=%u lpj=%u", m->tsc_khz,
+			 m->tsc_khz * (1000 / GUEST_HZ));
+	/* reboot=t: whatever ends the guest resets the machine, and QEMU exits. */
+	return str_printf("%s%sconsole=ttyS0 reboot=t%s%s%s",
 			  config->cmdline ? config->cmdline : "", config->cmdline ? " " : "",
 			  m->pci ? "" : " acpi=off pci=off", emulation,
-			  config->debug ? " ignore_loglevel" : " quiet");
+			  config->debug ? " ignore_loglevel" : "");
 }
 
 /* Names that become part of an option, where a comma would begin the next one. */
@@ -152,7 +154,9 @@ static void add_machine(struct cmdline *c)
 		opt(c, "-accel", "kvm");
 	else
 		opt(c, "-accel", "tcg,tb-size=%d", TB_SIZE_MIB);
-	opt(c, "-cpu", kvm ? "host" : "max");
+	/* Emulated, `rep movsb` goes byte by byte: without ERMS the guest's kernel copies by words.
+	 */
+	opt(c, "-cpu", kvm ? "host" : "max,-erms");
 	opt(c, "-smp", "%u", m->config->vcpus);
 	opt(c, "-m", "size=%lluB", (unsigned long long)m->config->memory);
 	opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,share=%s",
