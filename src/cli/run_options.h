@@ -72,7 +72,7 @@ struct run_options {
 struct run_volume {
 	char *source;
 	char *destination;
-	char name[8]; /* in CONTAINER_SHARED */
+	char name[24]; /* in CONTAINER_SHARED */
 	bool readonly;
 };
 
@@ -86,7 +86,8 @@ struct run_plan {
 	struct net_port ports[RUN_MAX_PORTS];
 	size_t n_ports;
 	struct net_dns dns;
-	bool network;
+	bool network;	    /* user mode */
+	const char *netns;  /* a network namespace, or NULL */
 	struct strv env;    /* --env-file, then -e */
 	uint64_t cpu_quota; /* microseconds in 100 ms, 0: no limit */
 	unsigned int vcpus;
