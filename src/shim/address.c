@@ -115,7 +115,7 @@ int shim_socket_answers(const char *path)
 
 static int bind_socket(int fd, const struct sockaddr_un *addr)
 {
-	mode_t mask = umask(0077);
+	mode_t mask = umask(0177);
 	int r = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
 
 	umask(mask);

@@ -1,0 +1,152 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "sandbox/rundir.h"
+#include "shim/address.h"
+
+#define SOCKET_HASH "a99a1752d3a0fadfb1f869026f16760475df03a572e20f4ccea9e6c1e5470b72"
+
+static char dir[] = "/tmp/shim-address.XXXXXX";
+
+static int setup(void **state)
+{
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int teardown(void **state)
+{
+	return rm_rf(AT_FDCWD, dir);
+}
+
+static void write_config(const char *text)
+{
+	_cleanup_(freep) char *path = str_printf("%s/config.json", dir);
+
+	assert_int_equal(file_replace(AT_FDCWD, path, text, strlen(text), 0600), 0);
+}
+
+static void find(const char *config, const char *id, enum shim_role role)
+{
+	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
+
+	write_config(config);
+	assert_int_equal(shim_pod_find(dir, "me", &pod, NULL), 0);
+	assert_string_equal(pod.id, id);
+	assert_int_equal(pod.role, role);
+}
+
+static void test_whose_pod_it_is(void **state)
+{
+	find("{}", "me", SHIM_SINGLE);
+	find("{\"annotations\":{\"a\":\"b\"}}", "me", SHIM_SINGLE);
+	find("{\"annotations\":{\"io.kubernetes.cri.container-type\":\"sandbox\","
+	     "\"io.kubernetes.cri.sandbox-id\":\"me\"}}",
+	     "me", SHIM_SANDBOX);
+	find("{\"annotations\":{\"io.kubernetes.cri.container-type\":\"container\","
+	     "\"io.kubernetes.cri.sandbox-id\":\"pod\"}}",
+	     "pod", SHIM_MEMBER);
+	find("{\"annotations\":{\"io.containerd.runc.v2.group\":\"group\","
+	     "\"io.kubernetes.cri.sandbox-id\":\"pod\"}}",
+	     "group", SHIM_MEMBER);
+}
+
+static void test_no_config_is_a_pod_of_its_own(void **state)
+{
+	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
+
+	assert_int_equal(shim_pod_find("/nonexistent", "me", &pod, NULL), 0);
+	assert_string_equal(pod.id, "me");
+	assert_int_equal(pod.role, SHIM_SINGLE);
+}
+
+static void test_broken_config(void **state)
+{
+	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
+	struct err e = { 0 };
+
+	write_config("[1]");
+	assert_int_equal(shim_pod_find(dir, "me", &pod, &e), -EBADMSG);
+	assert_non_null(strstr(e.msg, "config.json"));
+}
+
+static void test_path_of_the_socket(void **state)
+{
+	/* printf %s /run/containerd/containerd.sock/k8s.io/abc | sha256sum */
+	_cleanup_(freep) char *path = shim_socket_path("/run/containerd/containerd.sock", "k8s.io",
+						       "abc");
+	_cleanup_(freep) char *other = shim_socket_path("/run/containerd/containerd.sock", "k8s.io",
+							"abd");
+
+	assert_string_equal(path, SHIM_SOCKET_DIR "/" SOCKET_HASH);
+	assert_string_not_equal(path, other);
+}
+
+static void test_name_of_the_run_directory(void **state)
+{
+	static const char hex[] =
+		"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+	_cleanup_(freep) char *pod = shim_run_id("k8s.io", hex);
+	_cleanup_(freep) char *name = shim_run_id("default", "web");
+	_cleanup_(freep) char *long_name = shim_run_id(
+		"default", "a-name-of-more-than-sixty-four-characters-with-its-namespace-before");
+
+	assert_string_equal(pod, hex);
+	assert_string_equal(name, "default_web");
+	assert_int_equal(strlen(long_name), RUNDIR_ID_LEN);
+}
+
+static void test_one_listens_and_the_next_one_finds_it(void **state)
+{
+	_cleanup_(freep) char *path = str_printf("%s/socket", dir);
+	_cleanup_(close_fdp) int fd = shim_socket_listen(path, NULL);
+	struct err e = { 0 };
+	struct stat st;
+
+	assert_true(fd >= 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(shim_socket_answers(path), 1);
+	assert_int_equal(shim_socket_listen(path, &e), -EADDRINUSE);
+}
+
+static void test_socket_of_a_crash_is_replaced(void **state)
+{
+	_cleanup_(freep) char *path = str_printf("%s/crashed", dir);
+	_cleanup_(close_fdp) int fd = shim_socket_listen(path, NULL);
+
+	assert_true(fd >= 0);
+	close(TAKE_FD(fd));
+	assert_int_equal(shim_socket_answers(path), 0);
+	fd = shim_socket_listen(path, NULL);
+	assert_true(fd >= 0);
+	assert_int_equal(shim_socket_answers(path), 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_whose_pod_it_is),
+		cmocka_unit_test(test_no_config_is_a_pod_of_its_own),
+		cmocka_unit_test(test_broken_config),
+		cmocka_unit_test(test_path_of_the_socket),
+		cmocka_unit_test(test_name_of_the_run_directory),
+		cmocka_unit_test(test_one_listens_and_the_next_one_finds_it),
+		cmocka_unit_test(test_socket_of_a_crash_is_replaced),
+	};
+
+	return cmocka_run_group_tests(tests, setup, teardown);
+}

@@ -1,0 +1,271 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "shim/spec.h"
+
+static const struct spec_target target = {
+	.id = "box",
+	.rootfs = "/run/podvm/shared/box:rootfs",
+	.member = true,
+};
+
+/* What CRI writes for a container of a pod, the parts that matter. */
+static const char container_json[] =
+	"{\"ociVersion\":\"1.0.2\","
+	"\"process\":{\"terminal\":true,\"args\":[\"sh\"],\"apparmorProfile\":\"p\","
+	"\"selinuxLabel\":\"l\"},"
+	"\"root\":{\"path\":\"rootfs\",\"readonly\":true},\"hostname\":\"h\","
+	"\"hooks\":{\"prestart\":[]},\"annotations\":{\"run.oci.handler\":\"krun\"},"
+	"\"mounts\":["
+	"{\"destination\":\"/proc\",\"type\":\"proc\",\"source\":\"proc\"},"
+	"{\"destination\":\"/etc/hosts\",\"type\":\"bind\",\"source\":\"/c/hosts\","
+	"\"options\":[\"rbind\",\"rprivate\",\"rw\"]},"
+	"{\"destination\":\"/dev/shm\",\"type\":\"bind\",\"source\":\"/c/shm\","
+	"\"options\":[\"rbind\"]},"
+	"{\"destination\":\"/data\",\"source\":\"/vol/data\","
+	"\"options\":[\"rbind\",\"rshared\",\"ro\"]}],"
+	"\"linux\":{\"cgroupsPath\":\"/kubepods/x\",\"sysctl\":{\"net.core.somaxconn\":\"9\"},"
+	"\"mountLabel\":\"m\","
+	"\"resources\":{\"memory\":{\"limit\":1000,\"swap\":2000,\"swappiness\":1},"
+	"\"cpu\":{\"shares\":2,\"cpus\":\"0-3\"},\"blockIO\":{\"weight\":5},"
+	"\"devices\":[{\"allow\":false}]},"
+	"\"namespaces\":[{\"type\":\"pid\"},{\"type\":\"ipc\",\"path\":\"/proc/1/ns/ipc\"},"
+	"{\"type\":\"uts\",\"path\":\"/proc/1/ns/uts\"},{\"type\":\"mount\"},"
+	"{\"type\":\"network\",\"path\":\"/proc/1/ns/net\"}]}}";
+
+static struct json_object *parse(const char *text)
+{
+	struct json_object *obj = NULL;
+
+	assert_int_equal(json_parse(text, strlen(text), "test", &obj, NULL), 0);
+	return obj;
+}
+
+/* The text at a path such as "linux/cgroupsPath", "mounts/1/source"; NULL: it isn't there. */
+static const char *at(struct json_object *obj, const char *path)
+{
+	char copy[128];
+	char *save = NULL;
+
+	snprintf(copy, sizeof(copy), "%s", path);
+	for (char *name = strtok_r(copy, "/", &save); name && obj;
+	     name = strtok_r(NULL, "/", &save)) {
+		if (json_object_is_type(obj, json_type_array))
+			obj = json_object_array_get_idx(obj, (size_t)atoi(name));
+		else if (!json_object_object_get_ex(obj, name, &obj))
+			obj = NULL;
+	}
+	return obj ? json_object_to_json_string_ext(obj, JSON_C_TO_STRING_NOSLASHESCAPE) : NULL;
+}
+
+static void rewrite(struct json_object *spec, const struct spec_target *t, struct spec_plan *plan)
+{
+	struct err e = { 0 };
+
+	if (spec_rewrite(spec, t, plan, &e) < 0)
+		fail_msg("%s", e.msg);
+}
+
+static void test_root_and_cgroup(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(container_json);
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_string_equal(at(spec, "root/path"), "\"/run/podvm/shared/box:rootfs\"");
+	assert_string_equal(at(spec, "root/readonly"), "true");
+	assert_string_equal(at(spec, "linux/cgroupsPath"), "\"/pod/box\"");
+	assert_string_equal(at(spec, "process/terminal"), "false");
+}
+
+static void test_what_is_of_the_host_is_dropped(void **state)
+{
+	static const char *const gone[] = {
+		"hooks",
+		"annotations",
+		"process/apparmorProfile",
+		"process/selinuxLabel",
+		"linux/sysctl",
+		"linux/mountLabel",
+		"linux/resources/memory/swap",
+		"linux/resources/memory/swappiness",
+		"linux/resources/cpu/cpus",
+		"linux/resources/blockIO",
+	};
+	_cleanup_(json_putp) struct json_object *spec = parse(container_json);
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	for (size_t i = 0; i < ARRAY_SIZE(gone); i++)
+		if (at(spec, gone[i]))
+			fail_msg("%s is still there", gone[i]);
+	assert_string_equal(at(spec, "linux/resources/memory/limit"), "1000");
+	assert_string_equal(at(spec, "linux/resources/cpu/shares"), "2");
+	assert_non_null(at(spec, "linux/resources/devices/0"));
+}
+
+static void test_namespaces_of_a_pod_are_the_guests(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(container_json);
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_string_equal(at(spec, "linux/namespaces/0/type"), "\"mount\"");
+	assert_string_equal(at(spec, "linux/namespaces/1/type"), "\"pid\"");
+	assert_null(at(spec, "linux/namespaces/1/path"));
+	assert_string_equal(at(spec, "linux/namespaces/2/type"), "\"cgroup\"");
+	assert_null(at(spec, "linux/namespaces/3"));
+	/* crun would refuse one without a UTS namespace. */
+	assert_null(at(spec, "hostname"));
+}
+
+static void test_shared_pid_namespace(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"process\":{},\"linux\":{\"namespaces\":[{\"type\":\"mount\"},"
+		"{\"type\":\"pid\",\"path\":\"/proc/7/ns/pid\"}]}}");
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_string_equal(at(spec, "linux/namespaces/1/path"), "\"" SPEC_PID_NS "\"");
+}
+
+static void test_container_of_its_own_keeps_its_namespaces(void **state)
+{
+	const struct spec_target single = { .id = "one", .rootfs = "/r", .terminal = true };
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"process\":{},\"hostname\":\"h\",\"linux\":{\"namespaces\":["
+		"{\"type\":\"pid\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},{\"type\":\"mount\"},"
+		"{\"type\":\"network\"}]}}");
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &single, &plan);
+	assert_string_equal(at(spec, "linux/namespaces"),
+			    "[{\"type\":\"mount\"},{\"type\":\"ipc\"},{\"type\":\"uts\"},"
+			    "{\"type\":\"pid\"},{\"type\":\"cgroup\"}]");
+	assert_string_equal(at(spec, "hostname"), "\"h\"");
+	assert_string_equal(at(spec, "process/terminal"), "true");
+}
+
+static void test_mounts(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(container_json);
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_string_equal(at(spec, "mounts/0/source"), "\"proc\"");
+	assert_string_equal(at(spec, "mounts/1/source"), "\"/run/podvm/files/box/hosts\"");
+	assert_string_equal(at(spec, "mounts/2/source"), "\"" SPEC_SHM "\"");
+	assert_string_equal(at(spec, "mounts/3/source"), "\"/run/podvm/shared/box:0\"");
+	assert_string_equal(at(spec, "mounts/3/type"), "\"bind\"");
+	/* Mounts of the host don't propagate into a machine. */
+	assert_string_equal(at(spec, "mounts/3/options"), "[\"rbind\",\"ro\"]");
+
+	assert_int_equal(plan.n_files, 1);
+	assert_string_equal(plan.files[0].source, "/c/hosts");
+	assert_string_equal(plan.files[0].name, "hosts");
+	assert_true(plan.shm);
+	assert_string_equal(plan.shm_source, "/c/shm");
+	assert_int_equal(plan.n_shares, 1);
+	assert_string_equal(plan.shares[0].source, "/vol/data");
+	assert_string_equal(plan.shares[0].name, "box:0");
+	assert_true(plan.shares[0].readonly);
+}
+
+static void refused(const char *json, const char *why)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(json);
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+	struct err e = { 0 };
+
+	assert_true(spec_rewrite(spec, &target, &plan, &e) < 0);
+	if (!strstr(e.msg, why))
+		fail_msg("%s", e.msg);
+}
+
+static void test_refused_ones(void **state)
+{
+	refused("{}", "process");
+	refused("{\"process\":{}}", "linux");
+	refused("{\"process\":{},\"linux\":{},\"mounts\":[7]}", "mount 0");
+	refused("{\"process\":{},\"linux\":{},\"mounts\":[{\"type\":\"bind\",\"source\":\"x\","
+		"\"destination\":\"/y\"}]}",
+		"no absolute path");
+}
+
+static void test_size_of_a_sandbox(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"hostname\":\"pod\",\"annotations\":{"
+		"\"io.kubernetes.cri.sandbox-memory\":\"1048576\","
+		"\"io.kubernetes.cri.sandbox-cpu-quota\":\"150000\","
+		"\"io.kubernetes.cri.sandbox-cpu-period\":\"100000\"},"
+		"\"linux\":{\"sysctl\":{\"net.core.somaxconn\":\"9\"},"
+		"\"resources\":{\"cpu\":{\"quota\":900000}},"
+		"\"namespaces\":[{\"type\":\"network\",\"path\":\"/run/netns/x\"}]}}");
+	struct spec_pod pod;
+
+	assert_int_equal(spec_pod(spec, true, &pod, NULL), 0);
+	assert_string_equal(pod.hostname, "pod");
+	assert_string_equal(pod.netns, "/run/netns/x");
+	assert_false(pod.host_network);
+	assert_int_equal(pod.memory, 1048576);
+	assert_int_equal(pod.cpus, 2);
+	assert_string_equal(oci_map_get(&pod.sysctl, "net.core.somaxconn"), "9");
+	oci_map_done(&pod.sysctl);
+}
+
+static void test_size_of_a_single_container(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"linux\":{\"resources\":{\"memory\":{\"limit\":5000},\"cpu\":{\"quota\":-1}}}}");
+	struct spec_pod pod;
+
+	assert_int_equal(spec_pod(spec, false, &pod, NULL), 0);
+	assert_int_equal(pod.memory, 5000);
+	assert_int_equal(pod.cpus, 0);
+	assert_true(pod.host_network);
+	assert_null(pod.netns);
+	assert_string_equal(pod.hostname, "");
+}
+
+static void test_limits_that_mean_none(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"annotations\":{\"io.kubernetes.cri.sandbox-memory\":\"0\","
+		"\"io.kubernetes.cri.sandbox-cpu-quota\":\"-1\"},\"linux\":{}}");
+	struct spec_pod pod;
+
+	assert_int_equal(spec_pod(spec, true, &pod, NULL), 0);
+	assert_int_equal(pod.memory, 0);
+	assert_int_equal(pod.cpus, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_root_and_cgroup),
+		cmocka_unit_test(test_what_is_of_the_host_is_dropped),
+		cmocka_unit_test(test_namespaces_of_a_pod_are_the_guests),
+		cmocka_unit_test(test_shared_pid_namespace),
+		cmocka_unit_test(test_container_of_its_own_keeps_its_namespaces),
+		cmocka_unit_test(test_mounts),
+		cmocka_unit_test(test_refused_ones),
+		cmocka_unit_test(test_size_of_a_sandbox),
+		cmocka_unit_test(test_size_of_a_single_container),
+		cmocka_unit_test(test_limits_that_mean_none),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
