@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* config.json as containerd hands it over: what the pod is like, and the rewritten spec. */
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "shim/spec.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+static void rewrite(const uint8_t *data, size_t size, bool member)
+{
+	const struct spec_target target = { .id = "box", .rootfs = "/rootfs", .member = member };
+	_cleanup_(json_putp) struct json_object *spec = NULL;
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+	_cleanup_(freep) char *text = NULL;
+	struct spec_pod pod = { 0 };
+	struct err e = { 0 };
+
+	if (json_parse((const char *)data, size, "config.json", &spec, &e) < 0)
+		return;
+	(void)spec_pod(spec, !member, &pod, &e);
+	oci_map_done(&pod.sysctl);
+	if (spec_rewrite(spec, &target, &plan, &e) < 0)
+		return;
+	/* Every source that the guest will see is one that was planned. */
+	if (plan.n_shares > SPEC_MAX_SHARES || plan.n_files > SPEC_MAX_FILES)
+		abort();
+	(void)json_text(spec, "config.json", &text, &e);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	rewrite(data, size, false);
+	rewrite(data, size, true);
+	return 0;
+}
