@@ -9,6 +9,7 @@
 #include <string.h>
 #include <sys/pidfd.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -95,11 +96,12 @@ static int child_fds(const struct spawn *s, int *status_fd)
 
 static void reset_signals(void)
 {
+	static const unsigned long default_action[4]; /* struct kernel_sigaction: SIG_DFL */
 	sigset_t none;
 
+	/* libc's own call refuses the two signals that it uses itself, which may be ignored as well. */
 	for (int sig = 1; sig < NSIG; sig++)
-		if (sig != SIGKILL && sig != SIGSTOP)
-			signal(sig, SIG_DFL);
+		(void)syscall(SYS_rt_sigaction, sig, default_action, NULL, NSIG / 8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
