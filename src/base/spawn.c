@@ -99,7 +99,8 @@ static void reset_signals(void)
 	static const unsigned long default_action[4]; /* struct kernel_sigaction: SIG_DFL */
 	sigset_t none;
 
-	/* libc's own call refuses the two signals that it uses itself, which may be ignored as well. */
+	/* libc's own call refuses the two signals that it uses itself, which may be ignored as
+	 * well. */
 	for (int sig = 1; sig < NSIG; sig++)
 		(void)syscall(SYS_rt_sigaction, sig, default_action, NULL, NSIG / 8);
 	sigemptyset(&none);
