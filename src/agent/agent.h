@@ -15,6 +15,7 @@
  *	                             ├── container.c  create, start, remove: storage.c, crun.c
  *	                             ├── exec.c       further processes: crun.c
  *	                             ├── process.c    wait, exit;  streams.c: pipes and terminals
+ *	                             ├── connection.c connections to the guest's localhost
  *	                             ├── stats.c proclist.c metrics.c klog.c
  *	                             └── events.c     exits and OOM kills (oom.c)
  *
@@ -48,6 +49,7 @@
  * struct agent - Everything
  * @containers:	struct container, in the order of creation
  * @n_execs:	Processes besides the containers' first ones
+ * @connections: struct connection (connection.c), see Connect
  * @sequence:	For unique names of small files
  * @boot_us:	CLOCK_BOOTTIME when we were ready
  * @boot_tsc:	Time stamp counter at that moment: the instructions of the boot, in an emulator that
@@ -66,6 +68,8 @@ struct agent {
 	struct list containers;
 	size_t n_containers;
 	size_t n_execs;
+	struct list connections;
+	size_t n_connections;
 	uint64_t sequence;
 	uint64_t boot_us;
 	uint64_t boot_tsc;

@@ -75,9 +75,11 @@ static bool name_valid(const char *name)
 
 /* ---- building messages ---- */
 
-int network_build_address(struct nl_request *req, uint32_t index, const char *address)
+int network_build_address(struct nl_request *req, uint32_t index, const char *address,
+			  bool no_prefix_route)
 {
 	struct ifaddrmsg h = { .ifa_index = index };
+	uint32_t flags = no_prefix_route ? IFA_F_NOPREFIXROUTE : 0;
 	struct ip_prefix ip;
 	uint32_t broadcast;
 
@@ -90,12 +92,13 @@ int network_build_address(struct nl_request *req, uint32_t index, const char *ad
 	nl_attr(req, IFA_ADDRESS, ip.bytes, ip.size);
 	if (ip.family == AF_INET6) {
 		/* The host has made sure that it's ours: usable at once. */
-		nl_attr_u32(req, IFA_FLAGS, IFA_F_NODAD);
+		flags |= IFA_F_NODAD;
 	} else if (ip.length < 31) {
 		memcpy(&broadcast, ip.bytes, sizeof(broadcast));
 		broadcast |= htonl(UINT32_MAX >> ip.length);
 		nl_attr(req, IFA_BROADCAST, &broadcast, sizeof(broadcast));
 	}
+	nl_attr_u32(req, IFA_FLAGS, flags);
 	return 0;
 }
 
@@ -239,7 +242,7 @@ static int add_addresses(int fd, const struct link *l, const Podvm__Agent__V1__I
 {
 	for (size_t k = 0; k < i->n_addresses; k++) {
 		struct nl_request req;
-		int r = network_build_address(&req, l->index, i->addresses[k]);
+		int r = network_build_address(&req, l->index, i->addresses[k], i->no_prefix_routes);
 
 		if (r == 0)
 			r = nl_call(fd, &req, NULL, NULL);

@@ -45,8 +45,17 @@ int ip_parse(const char *text, struct ip_prefix *ret);
 /** mac_parse() - "02:00:00:00:00:01". Return: 0 or -EINVAL */
 int mac_parse(const char *text, uint8_t ret[6]);
 
-/** network_build_address() - RTM_NEWADDR of one address. Return: 0 or a negative errno */
-int network_build_address(struct nl_request *req, uint32_t index, const char *address);
+/**
+ * network_build_address() - RTM_NEWADDR of one address
+ * @req:	Gets the message
+ * @index:	Device
+ * @address:	"10.0.2.15/24", "fd00::2/64"
+ * @no_prefix_route: The kernel makes no route for the address's network
+ *
+ * Return: 0 or a negative errno
+ */
+int network_build_address(struct nl_request *req, uint32_t index, const char *address,
+			  bool no_prefix_route);
 
 /**
  * network_build_route() - RTM_NEWROUTE

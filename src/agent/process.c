@@ -7,6 +7,7 @@
 #include <stdlib.h>
 
 #include "agent/cgroup.h"
+#include "agent/connection.h"
 #include "agent/container.h"
 #include "agent/service.h"
 #include "base/cleanup.h"
@@ -148,12 +149,25 @@ HANDLER(serve_signal)
 		ttrpc_reply_error(call, ttrpc_code_from_errno(r), "cannot send the signal");
 }
 
+static void remove_connection(struct agent *a, struct ttrpc_call *call, const char *id)
+{
+	if (connection_remove(a, id) < 0)
+		ttrpc_reply_error(call, TTRPC_NOT_FOUND, "no such connection");
+	else
+		reply_empty(call);
+}
+
 HANDLER(serve_remove_process)
 {
 	const PB(ProcessRequest) *req = (const void *)msg;
 	struct agent *a = data;
-	struct process *p = find_process(a, call, req->container_id, req->exec_id);
+	struct process *p;
 
+	if (!*req->container_id) {
+		remove_connection(a, call, req->exec_id);
+		return;
+	}
+	p = find_process(a, call, req->container_id, req->exec_id);
 	if (!p)
 		return;
 	if (!*p->id) {
@@ -175,10 +189,10 @@ HANDLER(serve_remove_process)
 HANDLER(serve_read_output)
 {
 	const PB(ReadOutputRequest) *req = (const void *)msg;
-	struct process *p = find_process(data, call, req->container_id, req->exec_id);
+	struct streams *io = find_streams(data, call, req->container_id, req->exec_id);
 	uint32_t max;
 
-	if (!p)
+	if (!io)
 		return;
 	max = req->max ? req->max : STREAMS_DEFAULT_IO;
 	if (req->stream != PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDOUT &&
@@ -186,33 +200,32 @@ HANDLER(serve_read_output)
 		ttrpc_reply_error(call, TTRPC_INVALID_ARGUMENT, "no such stream");
 		return;
 	}
-	streams_read(&p->io, call,
-		     req->stream == PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDERR,
+	streams_read(io, call, req->stream == PODVM__AGENT__V1__READ_OUTPUT_REQUEST__STREAM__STDERR,
 		     MIN(max, STREAMS_MAX_IO));
 }
 
 HANDLER(serve_write_input)
 {
 	const PB(WriteInputRequest) *req = (const void *)msg;
-	struct process *p = find_process(data, call, req->container_id, req->exec_id);
+	struct streams *io = find_streams(data, call, req->container_id, req->exec_id);
 
-	if (!p)
+	if (!io)
 		return;
 	if (req->data.len > STREAMS_MAX_IO)
 		ttrpc_reply_error(call, TTRPC_INVALID_ARGUMENT, "more than %u bytes at once",
 				  STREAMS_MAX_IO);
 	else
-		streams_write(&p->io, call, req->data.data, req->data.len);
+		streams_write(io, call, req->data.data, req->data.len);
 }
 
 HANDLER(serve_close_input)
 {
 	const PB(ProcessRequest) *req = (const void *)msg;
-	struct process *p = find_process(data, call, req->container_id, req->exec_id);
+	struct streams *io = find_streams(data, call, req->container_id, req->exec_id);
 
-	if (!p)
+	if (!io)
 		return;
-	streams_close_input(&p->io);
+	streams_close_input(io);
 	reply_empty(call);
 }
 

@@ -3,6 +3,7 @@
 
 #include <errno.h>
 
+#include "agent/connection.h"
 #include "agent/container.h"
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -36,6 +37,7 @@ static const ttrpc_handler handlers[] = {
 	serve_write_input,
 	serve_close_input,
 	serve_resize_terminal,
+	serve_connect,
 };
 
 static struct ttrpc_service service = {
@@ -57,6 +59,7 @@ int agent_init(struct agent *a, struct loop *loop)
 		return -EPROTO;
 	a->loop = loop;
 	list_init(&a->containers);
+	list_init(&a->connections);
 	r = reaper_init(&a->reaper, loop);
 	if (r == 0)
 		r = oom_init(&a->oom, a);
@@ -66,6 +69,7 @@ int agent_init(struct agent *a, struct loop *loop)
 
 void agent_done(struct agent *a)
 {
+	connections_done(a);
 	while (!list_empty(&a->containers))
 		container_free(list_entry(a->containers.next, struct container, node));
 	storage_free(&a->storage);
@@ -134,4 +138,20 @@ struct process *find_process(struct agent *a, struct ttrpc_call *call, const cha
 		return NULL;
 	}
 	return p;
+}
+
+struct streams *find_streams(struct agent *a, struct ttrpc_call *call, const char *container_id,
+			     const char *exec_id)
+{
+	struct process *p;
+	struct streams *io;
+
+	if (*container_id) {
+		p = find_process(a, call, container_id, exec_id);
+		return p ? &p->io : NULL;
+	}
+	io = connection_streams(a, exec_id);
+	if (!io)
+		ttrpc_reply_error(call, TTRPC_NOT_FOUND, "no such connection");
+	return io;
 }

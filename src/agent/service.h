@@ -19,6 +19,7 @@
 
 struct container;
 struct process;
+struct streams;
 
 /** reply_empty() - Success without a result */
 void reply_empty(struct ttrpc_call *call);
@@ -42,6 +43,10 @@ struct container *find_container(struct agent *a, struct ttrpc_call *call, const
 
 /** find_process() - Started process by ids, or NULL and @call has been answered */
 struct process *find_process(struct agent *a, struct ttrpc_call *call, const char *container_id,
+			     const char *exec_id);
+
+/** find_streams() - Those of a process or, without a container, of a connection; as find_process() */
+struct streams *find_streams(struct agent *a, struct ttrpc_call *call, const char *container_id,
 			     const char *exec_id);
 
 #define HANDLER(name) void name(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
@@ -69,5 +74,6 @@ HANDLER(serve_read_output);
 HANDLER(serve_write_input);
 HANDLER(serve_close_input);
 HANDLER(serve_resize_terminal);
+HANDLER(serve_connect);
 
 #endif

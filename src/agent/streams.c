@@ -263,6 +263,8 @@ static void close_input_now(struct streams *io)
 	struct streams_input *in = &io->in;
 
 	loop_io_free(TAKE_PTR(in->watch));
+	/* A connection's other direction stays open. */
+	(void)shutdown(in->fd, SHUT_WR);
 	close_fd(&in->fd);
 }
 

@@ -174,6 +174,13 @@ static char *join(char **args)
 	return text;
 }
 
+static const char *network_name(const struct run *run)
+{
+	if (run->plan.netns)
+		return run->options.net;
+	return run->plan.network ? "user" : "none";
+}
+
 static int fill_state(struct run *run, const char *ref, char **args, int sig)
 {
 	const struct run_options *o = &run->options;
@@ -199,7 +206,7 @@ static int fill_state(struct run *run, const char *ref, char **args, int sig)
 		r = (st->name = strndup(run->rd.id, SHORT_ID)) ? 0 : -ENOMEM;
 	r = r < 0 ? r : str_set(&st->image, ref);
 	r = r < 0 ? r : str_set(&st->digest, run->image->digest);
-	r = r < 0 ? r : str_set(&st->network, run->plan.network ? "user" : "none");
+	r = r < 0 ? r : str_set(&st->network, network_name(run));
 	r = r < 0 ? r : str_set(&st->stop_signal, sig_text);
 	for (size_t i = 0; r == 0 && i < o->publish.n; i++)
 		r = strv_add(&ports, o->publish.v[i]);
@@ -339,6 +346,10 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		.n_ports = run->plan.n_ports,
 		.dns = &run->plan.dns,
 	};
+	struct net_pod_options pod_network = {
+		.netns = run->plan.netns,
+		.dns = &run->plan.dns,
+	};
 	struct runner_config c = {
 		.sandbox = {
 			.rundir = &run->rd,
@@ -348,6 +359,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 			.memory = run->plan.machine_memory,
 			.hostname = run->state.hostname,
 			.network = run->plan.network ? &network : NULL,
+			.pod_network = run->plan.netns ? &pod_network : NULL,
 			.shares = run->plan.shares,
 			.n_shares = run->plan.n_volumes,
 			.state_dir = config->state,

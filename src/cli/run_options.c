@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "sandbox/container.h"
 
+#define NETNS	      "ns:" /* before a path in --net, as podman has it */
 #define ENV_FILE_MAX  ((size_t)1 << 20)
 #define CPU_PERIOD_US 100000
 #define MAX_VCPUS     64
@@ -47,8 +48,8 @@ int run_options_parse(int argc, char **argv, struct run_options *o, int *ret_res
 		  "Share a host directory or file" },
 		{ "tmpfs", 0, CLI_LIST, &o->tmpfs, "DIR[:OPTIONS]", "Mount a tmpfs" },
 		{ "read-only", 0, CLI_FLAG, &o->read_only, NULL, "Root file system is read-only" },
-		{ "net", 0, CLI_STRING, &o->net, "none|user", "Network" },
-		{ "network", 0, CLI_STRING, &o->net, "none|user", "The same" },
+		{ "net", 0, CLI_STRING, &o->net, "none|user|ns:PATH", "Network" },
+		{ "network", 0, CLI_STRING, &o->net, "none|user|ns:PATH", "The same" },
 		{ "publish", 'p', CLI_LIST, &o->publish, "[IP:]HOST:GUEST[/udp]",
 		  "Publish a port" },
 		{ "dns", 0, CLI_LIST, &o->dns, "ADDRESS", "Name server" },
@@ -215,18 +216,22 @@ static int plan_network(const struct run_options *o, const struct config *config
 	int r = 0;
 
 	p->network = o->net ? str_eq(o->net, "user") : config->net == CONFIG_NET_USER;
+	if (o->net && str_starts(o->net, NETNS))
+		p->netns = o->net + strlen(NETNS);
 	if (o->net && str_eq(o->net, "host")) {
 		err_set(e, -EINVAL,
 			"--net host isn't possible: the container has a kernel of its own");
 		err_hint(e, "-p publishes ports of the container on the host");
 		return -EINVAL;
 	}
-	if (o->net && !p->network && !str_eq(o->net, "none"))
-		return err_set(e, -EINVAL, "--net %s isn't known (none and user are)", o->net);
+	if (o->net && !p->network && !p->netns && !str_eq(o->net, "none"))
+		return err_set(e, -EINVAL, "--net %s isn't known (none, user and ns:PATH are)",
+			       o->net);
 	if (o->publish.n > RUN_MAX_PORTS)
 		return err_set(e, -E2BIG, "more than %d -p", RUN_MAX_PORTS);
 	if (o->publish.n > 0 && !p->network)
-		return err_set(e, -EINVAL, "-p needs a network, but --net is none");
+		return err_set(e, -EINVAL, "-p needs --net user, but --net is %s",
+			       p->netns ? o->net : "none");
 	for (size_t i = 0; r == 0 && i < o->publish.n; i++)
 		r = net_port_parse(o->publish.v[i], &p->ports[p->n_ports++], e);
 	if (r == 0)

@@ -148,7 +148,7 @@ static int add_interface(struct plan *p, const struct net_model_link *l)
 			       NET_MAX_INTERFACES);
 	*to = (struct net_interface){ .mtu = l->mtu, .no_prefix_routes = true };
 	format_mac(l->mac, to->mac);
-	snprintf(to->name, sizeof(to->name), "%s", l->name);
+	memcpy(to->name, l->name, sizeof(to->name));
 	r = check_mac(p, to);
 	if (r == 0)
 		r = add_addresses(p, l->index, to);
@@ -240,7 +240,7 @@ static int add_route(struct plan *p, const struct net_model_route *r)
 	memcpy(to->destination, text, sizeof(to->destination));
 	format_ip(&r->gateway, to->gateway);
 	format_ip(&r->source, to->source);
-	snprintf(to->device, sizeof(to->device), "%s", find_interface(p, r->index)->name);
+	memcpy(to->device, find_interface(p, r->index)->name, sizeof(to->device));
 	p->config->n_routes++;
 	return 0;
 }
@@ -273,7 +273,7 @@ static int add_neighbors(struct plan *p)
 				       NET_MAX_NEIGHBORS);
 		format_ip(&n->ip, to->address);
 		format_mac(n->mac, to->mac);
-		snprintf(to->device, sizeof(to->device), "%s", on->name);
+		memcpy(to->device, on->name, sizeof(to->device));
 		p->config->n_neighbors++;
 	}
 	return 0;

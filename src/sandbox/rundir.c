@@ -16,6 +16,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "net/net.h"
+#include "net/pod.h"
 
 #define JOURNAL_MAX	((size_t)64 << 10)
 #define KILL_TIMEOUT_MS 5000
@@ -227,9 +228,16 @@ static int process_start_time(pid_t pid, uint64_t *ret)
 	return p ? parse_u64(p, UINT64_MAX, ret) : -EINVAL;
 }
 
-int rundir_journal_process(struct rundir *rd, const char *what, pid_t pid)
+static int journal_line(struct rundir *rd, const char *line)
 {
 	_cleanup_(close_fdp) int fd = -EBADF;
+
+	fd = openat(rd->fd, "journal", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	return fd < 0 ? -errno : fd_write_all(fd, line, strlen(line));
+}
+
+int rundir_journal_process(struct rundir *rd, const char *what, pid_t pid)
+{
 	_cleanup_(freep) char *line = NULL;
 	uint64_t start;
 	int r;
@@ -237,13 +245,15 @@ int rundir_journal_process(struct rundir *rd, const char *what, pid_t pid)
 	r = process_start_time(pid, &start);
 	if (r < 0)
 		return r;
-	fd = openat(rd->fd, "journal", O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
-	if (fd < 0)
-		return -errno;
 	line = str_printf("process %d %llu %s\n", pid, (unsigned long long)start, what);
-	if (!line)
-		return -ENOMEM;
-	return fd_write_all(fd, line, strlen(line));
+	return line ? journal_line(rd, line) : -ENOMEM;
+}
+
+int rundir_journal_netns(struct rundir *rd, const char *line)
+{
+	_cleanup_(freep) char *text = str_printf("netns %s\n", line);
+
+	return text ? journal_line(rd, text) : -ENOMEM;
 }
 
 /* Kill the process if it's still the one that was recorded, and wait for its end. */
@@ -262,24 +272,33 @@ static int kill_process(pid_t pid, uint64_t start)
 	return poll(&p, 1, KILL_TIMEOUT_MS) == 1 ? 0 : -ETIMEDOUT;
 }
 
+static int undo_line(const char *line)
+{
+	unsigned long long start;
+	int pid;
+
+	if (str_starts(line, "netns "))
+		return net_pod_undo(line + strlen("netns "));
+	if (sscanf(line, "process %d %llu", &pid, &start) == 2)
+		return kill_process(pid, start);
+	return 0;
+}
+
+/* A line that the crash cut off is of something that hadn't got the go-ahead. */
 static int undo_journal(struct rundir *rd)
 {
 	_cleanup_(freep) char *text = NULL;
-	char *save = NULL;
+	char *line;
+	char *end;
 	int first = 0;
 	int r;
 
 	r = file_read(rd->fd, "journal", JOURNAL_MAX, &text, NULL);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
-		unsigned long long start;
-		int pid;
-
-		/* A line cut off by the crash is of a process that hadn't got the go-ahead. */
-		if (sscanf(l, "process %d %llu", &pid, &start) != 2)
-			continue;
-		r = kill_process(pid, start);
+	for (line = text; (end = strchr(line, '\n')); line = end + 1) {
+		*end = '\0';
+		r = undo_line(line);
 		if (r < 0 && first == 0)
 			first = r;
 	}

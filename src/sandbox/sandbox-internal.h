@@ -26,8 +26,10 @@ struct sandbox {
 	void (*stopped)(void *data);
 	void *stopped_data;
 
-	struct net_user *net; /* NULL: no network */
-	int virtiofs_fd;      /* vhost-user socket, until the monitor has it */
+	struct net_user *net;	 /* NULL: no user-mode network */
+	struct net_pod *pod;	 /* NULL: no pod's network */
+	struct forward *forward; /* its port-forward */
+	int virtiofs_fd;	 /* vhost-user socket, until the monitor has it */
 	struct loop_child *virtiofs_child;
 	struct vmm *vmm;
 	struct ttrpc_client *agent;
@@ -43,6 +45,9 @@ struct sandbox {
 
 extern const struct stage sandbox_start_stages[];
 extern const size_t sandbox_n_start_stages;
+
+/** sandbox_journal_process() - Record a process that dies with us, in case even that fails */
+void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid);
 
 /** sandbox_lose() - Something that it can't live without has gone */
 void sandbox_lose(struct sandbox *sb, const struct err *e);

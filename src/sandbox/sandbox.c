@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
 
 #define CONSOLE_LINES 12
@@ -38,11 +39,6 @@ struct vmm *sandbox_vmm(struct sandbox *sb)
 struct ttrpc_client *sandbox_agent(struct sandbox *sb)
 {
 	return sb->agent;
-}
-
-const struct net_config *sandbox_network(const struct sandbox *sb)
-{
-	return sb->net ? net_user_config(sb->net) : NULL;
 }
 
 void sandbox_note_timings(struct sandbox *sb, const struct stages *stages)
@@ -117,10 +113,11 @@ static void end_everything(struct sandbox *sb)
 	loop_timer_free(TAKE_PTR(sb->timer));
 	if (sb->call)
 		ttrpc_cancel(TAKE_PTR(sb->call));
+	sandbox_stop_forward(sb);
 	ttrpc_client_free(TAKE_PTR(sb->agent));
 	vmm_free(vmm);
 	loop_child_free(TAKE_PTR(sb->virtiofs_child));
-	net_user_free(TAKE_PTR(sb->net));
+	sandbox_stop_network(sb);
 	if (sb->virtiofs_fd >= 0)
 		close(TAKE_FD(sb->virtiofs_fd));
 	if (sb->console_fd >= 0)

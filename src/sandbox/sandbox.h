@@ -26,6 +26,7 @@
 #include "base/err.h"
 #include "loop/loop.h"
 #include "net/net.h"
+#include "net/pod.h"
 #include "oci/oci.h"
 #include "sandbox/guest_image.h"
 #include "sandbox/rundir.h"
@@ -52,6 +53,7 @@ struct sandbox_share {
  * @memory:	Bytes of the machine
  * @hostname:	Of the guest
  * @network:	User-mode network, or NULL: none
+ * @pod_network: In its place, the network namespace that is given to the guest; or NULL
  * @shares:	What virtiofs shows
  * @n_shares:	How many; 0: no virtiofs at all, unless there's a @shared_dir
  * @shared_dir:	Directory for virtiofs that the owner fills itself, also later; or NULL
@@ -72,6 +74,7 @@ struct sandbox_config {
 	uint64_t memory;
 	const char *hostname;
 	const struct net_user_options *network;
+	const struct net_pod_options *pod_network;
 	const struct sandbox_share *shares;
 	size_t n_shares;
 	const char *shared_dir;

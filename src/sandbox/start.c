@@ -17,6 +17,7 @@
 #include "base/str.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/container.h"
+#include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
 #include "storage/virtiofs.h"
 
@@ -25,49 +26,13 @@
 #define ENTROPY_BYTES	64
 #define LOSS_GRACE_MS	1000 /* for the monitor's own word when the agent has gone */
 
-static void journal(struct sandbox *sb, const char *what, pid_t pid)
+void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid)
 {
 	int r = rundir_journal_process(sb->config->rundir, what, pid);
 
 	/* It dies with us anyway; the journal is for the case that even that fails. */
 	if (r < 0)
 		log_warn("cannot write the journal", "what=%s error=%d", what, r);
-}
-
-/* ---- network ---- */
-
-static void on_net_ready(void *data, const struct err *e)
-{
-	struct sandbox *sb = data;
-
-	stages_next(&sb->stages, e);
-}
-
-static void on_net_exited(void *data, const struct err *e)
-{
-	sandbox_lose(data, e);
-}
-
-static int start_network(void *obj, struct err *e)
-{
-	struct sandbox *sb = obj;
-	int r;
-
-	if (!sb->config->network)
-		return 0;
-	r = net_user_start(sb->loop, sb->config->network, on_net_ready, on_net_exited, sb, &sb->net,
-			   e);
-	if (r < 0)
-		return r;
-	journal(sb, "passt", net_user_pid(sb->net));
-	return STAGE_PENDING;
-}
-
-static void stop_network(void *obj)
-{
-	struct sandbox *sb = obj;
-
-	net_user_free(TAKE_PTR(sb->net));
 }
 
 /* ---- shared directories ---- */
@@ -109,7 +74,7 @@ static int start_shares(void *obj, struct err *e)
 	pidfd = virtiofs_spawn(dir, &pid, &sb->virtiofs_fd, e);
 	if (pidfd < 0)
 		return pidfd;
-	journal(sb, "virtiofsd", pid);
+	sandbox_journal_process(sb, "virtiofsd", pid);
 	r = loop_child_new(sb->loop, TAKE_FD(pidfd), on_virtiofs_exit, sb, &sb->virtiofs_child);
 	return r < 0 ? err_errno(e, r, "cannot watch virtiofsd") : 0;
 }
@@ -191,13 +156,7 @@ static int start_vmm(void *obj, struct err *e)
 	}
 	if (rootfs < 0)
 		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
-	if (sb->net) {
-		nic = net_user_fd(sb->net);
-		config.nics[0].fd = nic;
-		memcpy(config.nics[0].mac, net_user_config(sb->net)->interfaces[0].mac,
-		       sizeof(config.nics[0].mac));
-		config.n_nics = 1;
-	}
+	nic = sandbox_add_nics(sb, &config);
 	if (sb->virtiofs_fd >= 0) {
 		config.shares[0].fd = sb->virtiofs_fd;
 		snprintf(config.shares[0].tag, sizeof(config.shares[0].tag), CONTAINER_SHARED_TAG);
@@ -215,7 +174,7 @@ static int start_vmm(void *obj, struct err *e)
 	r = vmm_start(sb->vmm, &config, on_vmm_started, sb, e);
 	if (r < 0)
 		return r;
-	journal(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
+	sandbox_journal_process(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
 	/* The monitor has its own copies. */
 	if (sb->virtiofs_fd >= 0)
 		close(TAKE_FD(sb->virtiofs_fd));
@@ -318,48 +277,6 @@ static void on_configured(void *data, const ProtobufCMessage *msg, const struct 
 	stages_next(&sb->stages, e);
 }
 
-/* What net_config says, in the agent's words. */
-struct network {
-	Podvm__Agent__V1__Interface interfaces[NET_MAX_INTERFACES];
-	Podvm__Agent__V1__Interface *interface_pointers[NET_MAX_INTERFACES];
-	char *addresses[NET_MAX_INTERFACES][NET_MAX_ADDRESSES];
-	Podvm__Agent__V1__Route routes[NET_MAX_ROUTES];
-	Podvm__Agent__V1__Route *route_pointers[NET_MAX_ROUTES];
-};
-
-static void fill_interface(struct network *n, size_t i, const struct net_interface *from)
-{
-	Podvm__Agent__V1__Interface *to = &n->interfaces[i];
-
-	podvm__agent__v1__interface__init(to);
-	to->mac = (char *)from->mac;
-	to->name = (char *)from->name;
-	to->mtu = from->mtu;
-	for (size_t a = 0; a < from->n_addresses; a++)
-		n->addresses[i][a] = (char *)from->addresses[a];
-	to->addresses = n->addresses[i];
-	to->n_addresses = from->n_addresses;
-	n->interface_pointers[i] = to;
-}
-
-static void fill_network(struct network *n, const struct net_config *config,
-			 Podvm__Agent__V1__ConfigureSandboxRequest *req)
-{
-	for (size_t i = 0; i < config->n_interfaces; i++)
-		fill_interface(n, i, &config->interfaces[i]);
-	for (size_t i = 0; i < config->n_routes; i++) {
-		podvm__agent__v1__route__init(&n->routes[i]);
-		n->routes[i].destination = (char *)config->routes[i].destination;
-		n->routes[i].gateway = (char *)config->routes[i].gateway;
-		n->routes[i].device = (char *)config->routes[i].device;
-		n->route_pointers[i] = &n->routes[i];
-	}
-	req->interfaces = n->interface_pointers;
-	req->n_interfaces = config->n_interfaces;
-	req->routes = n->route_pointers;
-	req->n_routes = config->n_routes;
-}
-
 /* What the map says, in the agent's words: an array, and pointers into it. */
 static int fill_sysctls(const struct oci_map *map, Podvm__Agent__V1__Sysctl **ret_items,
 			Podvm__Agent__V1__Sysctl ***ret)
@@ -389,7 +306,7 @@ static int configure(void *obj, struct err *e)
 	Podvm__Agent__V1__Sysctl ping = PODVM__AGENT__V1__SYSCTL__INIT;
 	struct sandbox *sb = obj;
 	uint8_t entropy[ENTROPY_BYTES];
-	_cleanup_(freep) struct network *network = calloc(1, sizeof(*network));
+	_cleanup_(freep) struct network_message *network = calloc(1, sizeof(*network));
 	_cleanup_(freep) Podvm__Agent__V1__Sysctl *sysctls = NULL;
 	_cleanup_(freep) Podvm__Agent__V1__Sysctl **sysctl_pointers = NULL;
 	struct timespec now;
@@ -416,8 +333,8 @@ static int configure(void *obj, struct err *e)
 		req.sysctls = sysctl_pointers;
 		req.n_sysctls = sb->config->sysctl->n;
 	}
-	if (sb->net)
-		fill_network(network, net_user_config(sb->net), &req);
+	if (sandbox_network(sb))
+		network_message_fill(network, sandbox_network(sb), &req);
 	r = agent_call(sb->agent, "ConfigureSandbox", &req.base, AGENT_TIMEOUT_MS, on_configured,
 		       sb, &sb->call);
 	explicit_bzero(entropy, sizeof(entropy));
@@ -425,11 +342,12 @@ static int configure(void *obj, struct err *e)
 }
 
 const struct stage sandbox_start_stages[] = {
-	{ "network", start_network, stop_network },
+	{ "network", sandbox_start_network, sandbox_stop_network },
 	{ "shares", start_shares, stop_shares },
 	{ "vmm", start_vmm, stop_vmm },
 	{ "boot", start_agent, stop_agent },
 	{ "configure", configure, NULL },
+	{ "forward", sandbox_start_forward, sandbox_stop_forward },
 };
 
 const size_t sandbox_n_start_stages = ARRAY_SIZE(sandbox_start_stages);

@@ -157,7 +157,8 @@ static void check_configure(const ProtobufCMessage *msg)
 	for (size_t i = 0; i < req->n_interfaces; i++) {
 		(void)mac_parse(req->interfaces[i]->mac, mac);
 		for (size_t k = 0; k < req->interfaces[i]->n_addresses; k++)
-			(void)network_build_address(&nl, 1, req->interfaces[i]->addresses[k]);
+			(void)network_build_address(&nl, 1, req->interfaces[i]->addresses[k],
+						    req->interfaces[i]->no_prefix_routes);
 	}
 	for (size_t i = 0; i < req->n_routes; i++)
 		(void)network_build_route(&nl, 1, req->routes[i]);

@@ -80,9 +80,10 @@ static void test_address(void **state)
 	struct nl_request req;
 	const struct ifaddrmsg *h;
 	uint32_t nodad = IFA_F_NODAD;
+	uint32_t both = IFA_F_NODAD | IFA_F_NOPREFIXROUTE;
 	size_t size;
 
-	assert_int_equal(network_build_address(&req, 3, "10.0.2.15/24"), 0);
+	assert_int_equal(network_build_address(&req, 3, "10.0.2.15/24", false), 0);
 	h = NLMSG_DATA(message(&req));
 	assert_int_equal(message(&req)->nlmsg_type, RTM_NEWADDR);
 	assert_int_equal(h->ifa_index, 3);
@@ -90,11 +91,13 @@ static void test_address(void **state)
 	assert_attr(&req, sizeof(*h), IFA_LOCAL, "\x0a\x00\x02\x0f", 4);
 	assert_attr(&req, sizeof(*h), IFA_BROADCAST, "\x0a\x00\x02\xff", 4);
 	/* A point-to-point link has no broadcast address. */
-	assert_int_equal(network_build_address(&req, 3, "10.0.2.15/31"), 0);
+	assert_int_equal(network_build_address(&req, 3, "10.0.2.15/31", false), 0);
 	assert_null(nl_find(message(&req), sizeof(*h), IFA_BROADCAST, &size));
-	assert_int_equal(network_build_address(&req, 3, "fd00::2/64"), 0);
+	assert_int_equal(network_build_address(&req, 3, "fd00::2/64", false), 0);
 	assert_attr(&req, sizeof(*h), IFA_FLAGS, &nodad, sizeof(nodad));
-	assert_int_equal(network_build_address(&req, 3, "nonsense"), -EINVAL);
+	assert_int_equal(network_build_address(&req, 3, "fd00::2/64", true), 0);
+	assert_attr(&req, sizeof(*h), IFA_FLAGS, &both, sizeof(both));
+	assert_int_equal(network_build_address(&req, 3, "nonsense", false), -EINVAL);
 }
 
 static void test_route(void **state)
