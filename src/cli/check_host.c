@@ -100,7 +100,7 @@ struct program {
 };
 
 static const struct program programs[] = {
-	{ "mkfs.erofs", { "mkfs.erofs" }, "--help", "erofs-utils", CHECK_FAILED, "images" },
+	{ "mkfs.erofs", { "mkfs.erofs" }, "-V", "erofs-utils", CHECK_FAILED, "images" },
 	{ "mkfs.ext4", { "mkfs.ext4" }, "-V", "e2fsprogs", CHECK_FAILED, "writable layers" },
 	{ "passt",
 	  { "passt" },
@@ -138,15 +138,20 @@ static char *version(const struct program *p, const char *path)
 	struct spawn s = SPAWN_INIT;
 	char *argv[] = { (char *)path, (char *)p->option, NULL };
 	_cleanup_(freep) char *out = NULL;
-	const char *text;
+	bool named;
+	int r;
 
 	s.path = path;
 	s.argv = argv;
-	if (spawn_run(&s, VERSION_TIMEOUT_MS, &out, NULL) < 0 || !out)
+	r = spawn_run(&s, VERSION_TIMEOUT_MS, &out, NULL);
+	if (!out)
 		return NULL;
 	out[strcspn(out, "\n")] = '\0';
-	text = str_starts(out, p->name) ? out + strlen(p->name) : out;
-	return strdup(text + strspn(text, " "));
+	named = str_starts(out, p->name);
+	/* mkfs.erofs 1.5 says its version, and then that it doesn't know the option. */
+	if (r < 0 && !named)
+		return NULL;
+	return strdup(named ? out + strlen(p->name) + strspn(out + strlen(p->name), " ") : out);
 }
 
 static void check_program(struct check *c, const struct program *p)

@@ -14,6 +14,7 @@
 #
 # It takes minutes, once: the directory is below ${PODVM_CACHE:-~/.cache/podvm} and named after the
 # digest of this file.
+# shellcheck disable=SC2016 # what mmdebstrap's shell is to expand stays as it is
 set -euo pipefail
 
 cache=${PODVM_CACHE:-${HOME:-/root}/.cache/podvm}/test-images

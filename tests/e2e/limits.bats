@@ -1,0 +1,74 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# What a container can't exceed, and that neither its machine nor the host suffers when it tries.
+
+# shellcheck disable=SC2154 # images and what run sets come from elsewhere
+# shellcheck disable=SC2016 # what the container's shell is to expand stays as it is
+
+load helpers
+
+setup_file() {
+	common_setup_file
+	start_shared --pids-limit 64 --scratch-size 64m
+}
+
+teardown_file() {
+	common_teardown_file
+}
+
+@test "a fork bomb hits its limit, the machine goes on" {
+	run inside 'bomb() { bomb | bomb & }; bomb; sleep 2; echo survived'
+	assert_match "$output" "fork|survived"
+	# The agent isn't among those that the limit is for.
+	podvm inspect shared | jq -e '.[0].live.guest.processes > 0'
+	podvm kill -s KILL shared
+	until_true 60 ended shared
+	podvm rm shared
+	start_shared --pids-limit 64 --scratch-size 64m
+	run -0 inside 'echo again'
+}
+
+@test "137 and said so: out of memory" {
+	run -137 --separate-stderr podvm run --rm --memory 64m --shm-size 1g "$base" \
+		sh -c 'cat /dev/zero >/dev/shm/x'
+	assert_error "out of memory"
+}
+
+@test "out of memory of a container that has ended is known afterwards" {
+	run podvm run --name oom --memory 64m --shm-size 1g "$base" sh -c 'cat /dev/zero >/dev/shm/x'
+	[ "$status" -eq 137 ]
+	assert_equal "$(state_of oom oom_killed)" true
+	podvm rm oom
+}
+
+@test "memory and CPU limits are what the container sees" {
+	run -0 podvm run --rm --memory 100m --cpus 1.5 "$base" sh -c \
+		'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max; nproc'
+	assert_equal "${lines[0]}" $((100 << 20))
+	assert_equal "${lines[1]}" "150000 100000"
+	assert_equal "${lines[2]}" 2
+}
+
+@test "the whole of --memory can be used" {
+	run -0 podvm run --rm --memory 64m --shm-size 1g "$base" sh -c \
+		'head -c 56000000 /dev/zero >/dev/shm/x && echo fits'
+	assert_equal "$output" fits
+}
+
+@test "a full disk is ENOSPC inside, and not the host's problem" {
+	local before after
+	before=$(df --output=avail "$E2E" | tail -1)
+	run inside 'dd if=/dev/urandom of=/root/x bs=1M count=200'
+	[ "$status" -ne 0 ]
+	assert_match "$output" "No space left on device"
+	after=$(df --output=avail "$E2E" | tail -1)
+	[ $((before - after)) -lt $((100 << 10)) ] || fail "$before KiB -> $after KiB"
+	# Everything else works on.
+	run -0 inside 'rm /root/x; echo 1 >/root/y; cat /root/y'
+	assert_equal "$output" 1
+}
+
+@test "ulimits" {
+	run -0 podvm run --rm --ulimit nofile=123:456 "$base" sh -c 'ulimit -Sn; ulimit -Hn'
+	assert_equal "$output" "123"$'\n'"456"
+}
