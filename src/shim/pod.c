@@ -59,7 +59,7 @@ static int fill_state(struct pod *p, const struct pod_request *request)
 	r = str_set(&st->id, p->rundir.id);
 	r = r < 0 ? r : str_set(&st->name, request->id);
 	r = r < 0 ? r : str_set(&st->hostname, p->hostname);
-	r = r < 0 ? r : str_set(&st->network, "none");
+	r = r < 0 ? r : str_set(&st->network, p->netns ? "pod" : "none");
 	r = r < 0 ? r : str_set(&st->vmm, p->config.driver);
 	r = r < 0 ? r : str_set(&st->stop_signal, "15");
 	return r;
@@ -119,6 +119,12 @@ static int fill_config(struct pod *p, const struct pod_request *request, struct 
 	p->hostname = strndup(str_empty(spec.hostname) ? request->id : spec.hostname, HOSTNAME_MAX);
 	if (!p->hostname)
 		return err_oom(e);
+	if (spec.netns) {
+		if (str_set(&p->netns, spec.netns) < 0)
+			return err_oom(e);
+		p->network.netns = p->netns;
+		c->pod_network = &p->network;
+	}
 	c->image = &p->image;
 	c->rundir = &p->rundir;
 	c->hostname = p->hostname;
@@ -243,6 +249,7 @@ void pod_done(struct pod *p)
 	guest_image_done(&p->image);
 	config_done(&p->config);
 	oci_map_done(&p->sysctl);
+	free(p->netns);
 	free(p->hostname);
 	free(p->shared_dir);
 	p->state = POD_GONE;

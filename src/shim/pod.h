@@ -16,6 +16,7 @@ enum pod_state { POD_NONE, POD_STARTING, POD_RUNNING, POD_STOPPING, POD_GONE };
 
 /**
  * struct pod - The machine
+ * @network:	The pod's network namespace, when it has one that isn't empty
  * @shared_dir:	What virtiofs shows of the host, see mounts.h
  * @started:	Called once, when it's up or has failed
  * @ended:	Called once when it was up and has gone, with the reason or, when it was stopped,
@@ -31,6 +32,8 @@ struct pod {
 	struct sandbox_config sandbox_config;
 	struct sandbox *sandbox;
 	struct oci_map sysctl;
+	struct net_pod_options network;
+	char *netns;
 	char *hostname;
 	char *shared_dir;
 	sandbox_done started;

@@ -138,6 +138,20 @@ log_is_there() {
 	assert_equal "$output" $'from-the-host\nrefused'
 }
 
+@test "the pod's address is the guest's, and port-forward reaches its localhost" {
+	local ip netns
+	inside "$A" 'mkdir /www; echo page >/www/index.html; httpd -p 8080 -h /www >/dev/null 2>&1'
+	ip=$(cri PodSandboxStatus "{\"pod_sandbox_id\": \"$POD\"}" | jq -r .status.network.ip)
+	run -0 inside "$A" 'ip -o -4 addr show eth0'
+	assert_match "$output" "$ip/24"
+	run -0 curl --noproxy '*' -sSf -m 20 "http://$ip:8080/"
+	assert_equal "$output" page
+	netns=$(jq -r '.linux.namespaces[] | select(.type == "network").path' \
+		"$CONTAINERD/state/io.containerd.runtime.v2.task/k8s.io/$POD/config.json")
+	run -0 nsenter "--net=$netns" curl --noproxy '*' -sSf -m 20 http://127.0.0.1:8080/
+	assert_equal "$output" page
+}
+
 @test "stats, and limits that are changed" {
 	run -0 cri ContainerStats "{\"container_id\": \"$A\"}"
 	[ "$(jq -r .stats.memory.working_set_bytes.value <<<"$output")" -gt 10000 ]
