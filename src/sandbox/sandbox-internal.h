@@ -49,6 +49,9 @@ extern const size_t sandbox_n_start_stages;
 /** sandbox_journal_process() - Record a process that dies with us, in case even that fails */
 void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid);
 
+/** sandbox_stop_shares() - End virtiofsd and unmount what it showed; any number of times */
+void sandbox_stop_shares(void *obj);
+
 /** sandbox_lose() - Something that it can't live without has gone */
 void sandbox_lose(struct sandbox *sb, const struct err *e);
 

@@ -116,10 +116,8 @@ static void end_everything(struct sandbox *sb)
 	sandbox_stop_forward(sb);
 	ttrpc_client_free(TAKE_PTR(sb->agent));
 	vmm_free(vmm);
-	loop_child_free(TAKE_PTR(sb->virtiofs_child));
+	sandbox_stop_shares(sb);
 	sandbox_stop_network(sb);
-	if (sb->virtiofs_fd >= 0)
-		close(TAKE_FD(sb->virtiofs_fd));
 	if (sb->console_fd >= 0)
 		close(TAKE_FD(sb->console_fd));
 }

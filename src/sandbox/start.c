@@ -6,8 +6,10 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -79,13 +81,26 @@ static int start_shares(void *obj, struct err *e)
 	return r < 0 ? err_errno(e, r, "cannot watch virtiofsd") : 0;
 }
 
-static void stop_shares(void *obj)
+/* What start_shares() has mounted; else the run directory could not be removed. */
+static void unmount_shares(const struct sandbox *sb)
+{
+	for (size_t i = 0; i < sb->config->n_shares; i++) {
+		char path[PATH_MAX];
+
+		snprintf(path, sizeof(path), "%s/shared/%s", sb->config->rundir->path,
+			 sb->config->shares[i].name);
+		(void)umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
+	}
+}
+
+void sandbox_stop_shares(void *obj)
 {
 	struct sandbox *sb = obj;
 
 	loop_child_free(TAKE_PTR(sb->virtiofs_child));
 	if (sb->virtiofs_fd >= 0)
 		close(TAKE_FD(sb->virtiofs_fd));
+	unmount_shares(sb);
 }
 
 /* ---- the machine ---- */
@@ -343,7 +358,7 @@ static int configure(void *obj, struct err *e)
 
 const struct stage sandbox_start_stages[] = {
 	{ "network", sandbox_start_network, sandbox_stop_network },
-	{ "shares", start_shares, stop_shares },
+	{ "shares", start_shares, sandbox_stop_shares },
 	{ "vmm", start_vmm, stop_vmm },
 	{ "boot", start_agent, stop_agent },
 	{ "configure", configure, NULL },
