@@ -55,6 +55,13 @@ void sandbox_stop_shares(void *obj);
 /** sandbox_lose() - Something that it can't live without has gone */
 void sandbox_lose(struct sandbox *sb, const struct err *e);
 
+/**
+ * sandbox_lose_soon() - Something has gone that also goes when the monitor dies
+ *
+ * The monitor's exit, which comes at any moment then, says more: it's given a second.
+ */
+void sandbox_lose_soon(struct sandbox *sb, const struct err *e);
+
 /** sandbox_add_console() - Append the guest's last console lines to a message, as its hint */
 void sandbox_add_console(const struct sandbox *sb, struct err *e);
 

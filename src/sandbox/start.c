@@ -26,7 +26,6 @@
 #define CONSOLE_LOG_MAX ((size_t)256 << 10)
 #define MEMORY_MIN	((uint64_t)64 << 20)
 #define ENTROPY_BYTES	64
-#define LOSS_GRACE_MS	1000 /* for the monitor's own word when the agent has gone */
 
 void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid)
 {
@@ -41,12 +40,11 @@ void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid)
 
 static void on_virtiofs_exit(void *data, int code)
 {
-	struct sandbox *sb = data;
 	struct err e = { 0 };
 
 	err_set(&e, -EIO, "virtiofsd, which serves the shared directories, ended with code %d",
 		code);
-	sandbox_lose(sb, &e);
+	sandbox_lose_soon(data, &e);
 }
 
 static int start_shares(void *obj, struct err *e)
@@ -207,25 +205,12 @@ static void stop_vmm(void *obj)
 
 /* ---- the agent ---- */
 
-static void on_agent_lost(void *data)
+static void on_agent_closed(void *data)
 {
-	struct sandbox *sb = data;
 	struct err e = { 0 };
 
 	err_set(&e, -ECONNRESET, "the guest's agent has closed its connection");
-	sandbox_lose(sb, &e);
-}
-
-/* Usually the monitor has died as well, and its exit, which comes at any moment, says why. */
-static void on_agent_closed(void *data)
-{
-	struct sandbox *sb = data;
-
-	if (sb->state == SANDBOX_STOPPING)
-		return;
-	loop_timer_free(TAKE_PTR(sb->timer));
-	if (loop_timer_new(sb->loop, LOSS_GRACE_MS, on_agent_lost, sb, &sb->timer) < 0)
-		on_agent_lost(sb);
+	sandbox_lose_soon(data, &e);
 }
 
 static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *e)
