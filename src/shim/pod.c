@@ -43,14 +43,20 @@ static void write_state(struct pod *p, enum rundir_status status)
 
 /* ---- what it's made of ---- */
 
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_REALTIME, &now);
+	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
 static int fill_state(struct pod *p, const struct pod_request *request)
 {
 	struct rundir_state *st = &p->run_state;
-	struct timespec now;
 	int r;
 
-	clock_gettime(CLOCK_REALTIME, &now);
-	st->created_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	st->created_ns = now_ns();
 	st->owner_pid = getpid();
 	st->vcpus = p->sandbox_config.vcpus;
 	st->memory = p->sandbox_config.memory;
@@ -185,6 +191,7 @@ static void on_started(void *data, const struct err *e)
 		p->state = POD_GONE;
 	} else {
 		p->state = POD_RUNNING;
+		p->run_state.started_ns = now_ns();
 		p->run_state.vmm_pid = vmm_pid(sandbox_vmm(p->sandbox));
 		(void)str_set(&p->run_state.accel,
 			      vmm_accel(sandbox_vmm(p->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
