@@ -20,7 +20,7 @@ static void on_user_ready(void *data, const struct err *e)
 
 static void on_user_exited(void *data, const struct err *e)
 {
-	sandbox_lose(data, e);
+	sandbox_lose_soon(data, e);
 }
 
 static int start_user(struct sandbox *sb, struct err *e)

@@ -11,6 +11,7 @@
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
 
+#define LOSS_GRACE_MS 1000
 #define CONSOLE_LINES 12
 
 static const char *const state_names[] = {
@@ -183,6 +184,7 @@ void sandbox_lose(struct sandbox *sb, const struct err *e)
 {
 	struct err err = *e;
 
+	loop_timer_free(TAKE_PTR(sb->timer));
 	sandbox_add_console(sb, &err);
 	if (sb->state == SANDBOX_STARTING) {
 		stages_next(&sb->stages, &err);
@@ -191,10 +193,27 @@ void sandbox_lose(struct sandbox *sb, const struct err *e)
 		sb->loss = err;
 		err_stage(&sb->loss, "run");
 		/* Not from within a callback of the monitor or the agent, which are freed. */
-		loop_timer_free(TAKE_PTR(sb->timer));
 		if (loop_timer_new(sb->loop, 0, report_loss, sb, &sb->timer) < 0)
 			sb->lost(sb->lost_data, &sb->loss);
 	}
+}
+
+static void on_grace_over(void *data)
+{
+	struct sandbox *sb = data;
+	struct err e = sb->loss;
+
+	sandbox_lose(sb, &e);
+}
+
+void sandbox_lose_soon(struct sandbox *sb, const struct err *e)
+{
+	if ((sb->state != SANDBOX_STARTING && sb->state != SANDBOX_RUNNING) || sb->loss.code)
+		return;
+	sb->loss = *e;
+	loop_timer_free(TAKE_PTR(sb->timer));
+	if (loop_timer_new(sb->loop, LOSS_GRACE_MS, on_grace_over, sb, &sb->timer) < 0)
+		on_grace_over(sb);
 }
 
 void sandbox_free(struct sandbox *sb)
