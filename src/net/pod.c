@@ -4,9 +4,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/if_packet.h>
 #include <linux/if_tun.h>
 #include <stdio.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 
 #include "base/cleanup.h"
 #include "net/internal.h"
@@ -25,6 +27,7 @@ struct net_pod {
 	char *path;
 	uint64_t inode;
 	int ns;
+	int multicast; /* packet socket that holds the memberships */
 	struct rtnl rt;
 	struct net_config config; /* n_interfaces says how many taps there are */
 	struct tap taps[NET_MAX_INTERFACES];
@@ -92,7 +95,7 @@ int net_pod_open(const struct net_pod_options *options, struct net_pod **ret, st
 
 	if (!pod)
 		return err_oom(e);
-	pod->ns = pod->listener = pod->listener_link = -EBADF;
+	pod->ns = pod->multicast = pod->listener = pod->listener_link = -EBADF;
 	for (size_t i = 0; i < NET_MAX_INTERFACES; i++)
 		pod->taps[i].fd = -EBADF;
 	if (str_set(&pod->path, options->netns) < 0)
@@ -133,8 +136,30 @@ static int make_tap(const char *name)
 	return ioctl(fd, TUNSETIFF, &ifr) < 0 ? -errno : TAKE_FD(fd);
 }
 
-/* A tap device belongs to the namespace in which it's made. */
-static int make_taps(void *data)
+/*
+ * The namespace's stack doesn't know the multicast groups that the guest joins, so let all of them
+ * through the filters of macvlans and of network cards: packet(7), as long as the socket is open.
+ */
+static int receive_multicast(struct net_pod *pod)
+{
+	pod->multicast = socket(AF_PACKET, SOCK_RAW | SOCK_CLOEXEC, 0);
+	if (pod->multicast < 0)
+		return -errno;
+	for (size_t i = 0; i < pod->config.n_interfaces; i++) {
+		struct packet_mreq all = {
+			.mr_ifindex = pod->taps[i].link,
+			.mr_type = PACKET_MR_ALLMULTI,
+		};
+
+		if (setsockopt(pod->multicast, SOL_PACKET, PACKET_ADD_MEMBERSHIP, &all,
+			       sizeof(all)) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
+/* Tap devices and sockets belong to the namespace in which they're made. */
+static int make_devices(void *data)
 {
 	struct net_pod *pod = data;
 
@@ -146,7 +171,7 @@ static int make_taps(void *data)
 		if (pod->taps[i].fd < 0)
 			return pod->taps[i].fd;
 	}
-	return 0;
+	return receive_multicast(pod);
 }
 
 static int redirect(struct net_pod *pod, size_t i)
@@ -200,13 +225,15 @@ static void disconnect(struct net_pod *pod)
 		close_fdp(&t->fd);
 		t->fd = -EBADF;
 	}
+	close_fdp(&pod->multicast);
+	pod->multicast = -EBADF;
 }
 
 int net_pod_connect(struct net_pod *pod, struct err *e)
 {
 	int r;
 
-	r = net_ns_run(pod->ns, make_taps, pod);
+	r = net_ns_run(pod->ns, make_devices, pod);
 	if (r == -EBUSY) {
 		err_set(e, r, "another sandbox uses the network namespace %s", pod->path);
 		err_hint(e, "A network namespace can be given to one VM");

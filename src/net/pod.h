@@ -24,6 +24,9 @@
  * somebody (a bridge's port); routes that the guest can't be told. Interfaces that are down, and
  * the loopback one, stay behind. Rules and tables of policy routing are not copied.
  *
+ * Filters for multicast frames (macvlan, network cards) are opened as long as the guest has the
+ * interface: which groups it joins isn't known here.
+ *
  * What changes is in the journal before it happens (net_pod_journal()): per interface a line that
  * net_pod_undo() takes, any number of times, also when the namespace or parts of it have gone. A
  * tap device goes by itself with its last descriptor, the filters on the interface don't.

@@ -123,7 +123,7 @@ static int check_mac(struct plan *p, const struct net_interface *added)
 			continue;
 		err_set(p->e, -EOPNOTSUPP, "interfaces %s and %s have the same MAC address %s",
 			i->name, added->name, added->mac);
-		err_hint(p->e, "Two ipvlans of one parent do; use another kind of link");
+		err_hint(p->e, "ipvlans and vlans of one parent do; use another kind of link");
 		return -EOPNOTSUPP;
 	}
 	return 0;

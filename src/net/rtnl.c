@@ -249,17 +249,18 @@ int rtnl_redirect(struct rtnl *rt, int from, int to)
 	struct nlmsghdr *h = begin_tc(&req, RTM_NEWTFILTER, NLM_F_CREATE | NLM_F_EXCL, from,
 				      TC_H_MAKE(TC_H_INGRESS, 0));
 	struct tcmsg *tc = mnl_nlmsg_get_payload(h);
-	struct {
-		struct tc_u32_sel sel;
-		struct tc_u32_key key;
-	} match = { .sel = { .flags = TC_U32_TERMINAL,
-			     .nkeys = 1 } }; /* no bit of the first word */
+	/* With one key: no bit of the first word. */
+	_Alignas(struct tc_u32_sel) char
+		match[sizeof(struct tc_u32_sel) + sizeof(struct tc_u32_key)] = { 0 };
+	struct tc_u32_sel *sel = (void *)match;
 	struct nlattr *options;
 
+	sel->flags = TC_U32_TERMINAL;
+	sel->nkeys = 1;
 	tc->tcm_info = TC_H_MAKE(FILTER_PRIORITY << 16, htons(ETH_P_ALL));
 	mnl_attr_put_strz(h, TCA_KIND, "u32");
 	options = mnl_attr_nest_start(h, TCA_OPTIONS);
-	mnl_attr_put(h, TCA_U32_SEL, sizeof(match), &match);
+	mnl_attr_put(h, TCA_U32_SEL, sizeof(match), match);
 	put_mirred(h, to);
 	mnl_attr_nest_end(h, options);
 	return call(rt, h, NULL);

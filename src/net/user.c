@@ -181,6 +181,7 @@ static int spawn_passt(struct net_user *user, const struct net_user_options *opt
 		return err_oom(e);
 	spawn.path = str_empty(options->binary) ? PASST : options->binary;
 	spawn.argv = argv.v;
+	spawn.new_session = true; /* Ctrl-C on our terminal is for the container */
 	spawn.stderr_fd = output;
 	r = spawn_start(&spawn, &user->pid, e);
 	if (r == -ENOENT)
