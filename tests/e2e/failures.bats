@@ -202,7 +202,7 @@ monitor_of() {
 		2>"$E2E/tmp/out" &
 	wait_for $!
 	assert_status 125
-	assert_match "$(cat "$E2E/tmp/out")" "panic"
+	assert_match "$(cat "$E2E/tmp/out")" "podvm: run: the guest ended|[Pp]anic"
 }
 
 @test "passt is killed" {
