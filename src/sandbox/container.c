@@ -239,6 +239,10 @@ static int fill_disks(struct container *c, struct storages *st)
 				"discard");
 	if (r == 0 && !readonly)
 		r = add_overlay(st, rootfs, image, scratch);
+	if (r == 0 && !readonly && c->config->directories) {
+		st->items[st->n - 1].directories = c->config->directories->v;
+		st->items[st->n - 1].n_directories = c->config->directories->n;
+	}
 	return r;
 }
 

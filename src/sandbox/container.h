@@ -46,6 +46,7 @@ struct container_file {
  * @image_fd:	EROFS image, < 0: none, the spec names a root file system that is there already
  * @scratch_fd:	Formatted disk for what the container writes, < 0: a read-only root
  * @files:	Small files
+ * @directories: Directories that are made in the root when missing; may be NULL
  * @shared:	The machine has a share, which is mounted at CONTAINER_SHARED
  * @shm:	Where the pod's /dev/shm is mounted in the guest, NULL: it isn't needed
  * @shm_size:	Its size in bytes
@@ -59,6 +60,7 @@ struct container_config {
 	int scratch_fd;
 	struct container_file files[CONTAINER_MAX_FILES];
 	size_t n_files;
+	const struct strv *directories;
 	bool shared;
 	const char *shm;
 	uint64_t shm_size;

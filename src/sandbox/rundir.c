@@ -17,6 +17,7 @@
 #include "base/str.h"
 #include "net/net.h"
 #include "net/pod.h"
+#include "sandbox/host_cgroup.h"
 
 #define JOURNAL_MAX	((size_t)64 << 10)
 #define KILL_TIMEOUT_MS 5000
@@ -249,6 +250,13 @@ int rundir_journal_process(struct rundir *rd, const char *what, pid_t pid)
 	return line ? journal_line(rd, line) : -ENOMEM;
 }
 
+int rundir_journal_cgroup(struct rundir *rd, const char *path)
+{
+	_cleanup_(freep) char *text = str_printf("cgroup %s\n", path);
+
+	return text ? journal_line(rd, text) : -ENOMEM;
+}
+
 int rundir_journal_netns(struct rundir *rd, const char *line)
 {
 	_cleanup_(freep) char *text = str_printf("netns %s\n", line);
@@ -277,6 +285,8 @@ static int undo_line(const char *line)
 	unsigned long long start;
 	int pid;
 
+	if (str_starts(line, "cgroup "))
+		return host_cgroup_remove(line + strlen("cgroup "));
 	if (str_starts(line, "netns "))
 		return net_pod_undo(line + strlen("netns "));
 	if (sscanf(line, "process %d %llu", &pid, &start) == 2)
@@ -284,11 +294,13 @@ static int undo_line(const char *line)
 	return 0;
 }
 
-/* A line that the crash cut off is of something that hadn't got the go-ahead. */
+/*
+ * What was taken last goes first. A line that the crash cut off is of something that hadn't got
+ * the go-ahead.
+ */
 static int undo_journal(struct rundir *rd)
 {
 	_cleanup_(freep) char *text = NULL;
-	char *line;
 	char *end;
 	int first = 0;
 	int r;
@@ -296,9 +308,12 @@ static int undo_journal(struct rundir *rd)
 	r = file_read(rd->fd, "journal", JOURNAL_MAX, &text, NULL);
 	if (r < 0)
 		return r == -ENOENT ? 0 : r;
-	for (line = text; (end = strchr(line, '\n')); line = end + 1) {
+	while ((end = strrchr(text, '\n'))) {
+		char *line;
+
 		*end = '\0';
-		r = undo_line(line);
+		line = strrchr(text, '\n');
+		r = undo_line(line ? line + 1 : text);
 		if (r < 0 && first == 0)
 			first = r;
 	}

@@ -130,6 +130,9 @@ bool rundir_owner_alive(const struct rundir *rd);
 /** rundir_journal_process() - Record a process of ours that has just been started */
 int rundir_journal_process(struct rundir *rd, const char *what, pid_t pid);
 
+/** rundir_journal_cgroup() - Record a cgroup of the host, before host_cgroup_join() */
+int rundir_journal_cgroup(struct rundir *rd, const char *path);
+
 /** rundir_journal_netns() - Record a line of net_pod_journal(), before net_pod_connect() */
 int rundir_journal_netns(struct rundir *rd, const char *line);
 

@@ -114,12 +114,28 @@ static void on_console(void *data, const void *bytes, size_t n)
 		sb->console_left = 0;
 }
 
+/* The kernel's own words, if it panicked. Return: Whether it did */
+static bool find_panic(const struct vmm *vmm, char *line, size_t size)
+{
+	char text[16384];
+	const char *panic;
+
+	vmm_console_tail(vmm, 200, text, sizeof(text));
+	panic = strstr(text, "Kernel panic");
+	if (panic)
+		snprintf(line, size, "%.*s", (int)strcspn(panic, "\n"), panic);
+	return panic;
+}
+
 static void on_vmm_exit(void *data, const struct vmm_exit *exit)
 {
 	struct sandbox *sb = data;
+	char panic[256];
 	struct err e = { 0 };
 
-	if (exit->code == 0)
+	if (exit->code == 0 && find_panic(sb->vmm, panic, sizeof(panic)))
+		err_set(&e, -ECONNRESET, "the guest's kernel has crashed: %s", panic);
+	else if (exit->code == 0)
 		err_set(&e, -ECONNRESET, "the guest ended (it crashed or was reset)");
 	else if (exit->code > 128)
 		err_set(&e, -ECONNRESET, "the monitor was killed by signal %d%s%s",

@@ -10,6 +10,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "sandbox/host_cgroup.h"
 #include "shim/address.h"
 #include "shim/mounts.h"
 
@@ -122,6 +123,12 @@ static int fill_config(struct pod *p, const struct pod_request *request, struct 
 		r = set_machine(p, e);
 	if (r < 0)
 		return r;
+	/* The name has to be the pod's own: whoever is in the cgroup at the end is killed. */
+	if (request->sandbox && strstr(spec.cgroup, request->id)) {
+		r = host_cgroup_path(spec.cgroup, &p->cgroup, e);
+		if (r < 0)
+			return r;
+	}
 	p->hostname = strndup(str_empty(spec.hostname) ? request->id : spec.hostname, HOSTNAME_MAX);
 	if (!p->hostname)
 		return err_oom(e);
@@ -173,6 +180,26 @@ static int make_rundir(struct pod *p, const struct pod_request *request, struct 
 	return mounts_prepare(p->shared_dir, e);
 }
 
+/*
+ * Be accounted where the pod is. Without it the pod runs as well, only that the kubelet sees less:
+ * that's logged. A lone container has no such cgroup, only a name that nobody reads.
+ */
+static int join_cgroup(struct pod *p, struct err *e)
+{
+	struct err err = { 0 };
+	int r;
+
+	if (!p->cgroup)
+		return 0;
+	r = rundir_journal_cgroup(&p->rundir, p->cgroup);
+	if (r < 0)
+		return err_errno(e, r, "cannot write the journal");
+	if (host_cgroup_join(p->cgroup, &err) < 0)
+		log_warn("the pod's cgroup is not used", "sandbox=%s error=\"%s\"", p->rundir.id,
+			 err.msg);
+	return 0;
+}
+
 /* ---- its life ---- */
 
 static void on_lost(void *data, const struct err *e)
@@ -209,6 +236,8 @@ int pod_start(struct pod *p, const struct pod_request *request, sandbox_done sta
 		r = fill_config(p, request, e);
 	if (r == 0)
 		r = make_rundir(p, request, e);
+	if (r == 0)
+		r = join_cgroup(p, e);
 	if (r == 0) {
 		if (fill_state(p, request) < 0)
 			return err_oom(e);
@@ -248,6 +277,8 @@ void pod_done(struct pod *p)
 	sandbox_free(TAKE_PTR(p->sandbox));
 	if (p->shared_dir)
 		mounts_end(p->shared_dir);
+	if (p->cgroup)
+		host_cgroup_leave(p->cgroup);
 	if (p->rundir.path && rundir_remove(&p->rundir, &e) < 0)
 		log_warn("cannot remove the run directory", "sandbox=%s error=\"%s\"", p->rundir.id,
 			 e.msg);
@@ -257,6 +288,7 @@ void pod_done(struct pod *p)
 	config_done(&p->config);
 	oci_map_done(&p->sysctl);
 	free(p->netns);
+	free(p->cgroup);
 	free(p->hostname);
 	free(p->shared_dir);
 	p->state = POD_GONE;

@@ -17,6 +17,7 @@ enum pod_state { POD_NONE, POD_STARTING, POD_RUNNING, POD_STOPPING, POD_GONE };
 /**
  * struct pod - The machine
  * @network:	The pod's network namespace, when it has one that isn't empty
+ * @cgroup:	Cgroup of the host that we're in, NULL: the one that we were started in
  * @shared_dir:	What virtiofs shows of the host, see mounts.h
  * @started:	Called once, when it's up or has failed
  * @ended:	Called once when it was up and has gone, with the reason or, when it was stopped,
@@ -34,6 +35,7 @@ struct pod {
 	struct oci_map sysctl;
 	struct net_pod_options network;
 	char *netns;
+	char *cgroup;
 	char *hostname;
 	char *shared_dir;
 	sandbox_done started;

@@ -115,6 +115,7 @@ int spec_pod(struct json_object *spec, bool sandbox, struct spec_pod *ret, struc
 		.hostname = member_string(spec, "hostname"),
 		.netns = *path ? path : NULL,
 		.host_network = !net,
+		.cgroup = member_string(linux_spec, "cgroupsPath"),
 	};
 	if (sandbox) {
 		ret->memory = annotation_limit(spec, SPEC_SANDBOX_MEMORY);

@@ -54,6 +54,7 @@ const char *spec_annotation(struct json_object *spec, const char *name);
  * @hostname:	May be empty; borrowed from the tree, as the others
  * @netns:	Path of the network namespace, NULL: an own one without anything in it
  * @host_network: The host's network namespace is asked for
+ * @cgroup:	linux.cgroupsPath, may be empty
  * @sysctl:	To be set in the guest; to be released with oci_map_done()
  * @memory:	Limit of all containers in bytes, 0: none is known
  * @cpus:	CPUs that their limit amounts to, rounded up; 0: none is known
@@ -62,6 +63,7 @@ struct spec_pod {
 	const char *hostname;
 	const char *netns;
 	bool host_network;
+	const char *cgroup;
 	struct oci_map sysctl;
 	uint64_t memory;
 	unsigned int cpus;

@@ -19,6 +19,7 @@ setup_file() {
 teardown_file() {
 	cri StopPodSandbox "{\"pod_sandbox_id\": \"$POD\"}" || true
 	cri RemovePodSandbox "{\"pod_sandbox_id\": \"$POD\"}" || true
+	find /sys/fs/cgroup -depth -type d -path '*/podvm-e2e*' -exec rmdir {} +
 	teardown_containerd
 }
 
@@ -75,6 +76,10 @@ status() {
 	cri ContainerStatus "{\"container_id\": \"$1\"}" | jq -r ".status.$2"
 }
 
+no_cgroup() {
+	[ -z "$(find /sys/fs/cgroup -type d -name "$1")" ]
+}
+
 exited() {
 	[ "$(status "$1" state)" = 2 ]
 }
@@ -88,6 +93,15 @@ log_is_there() {
 	assert_equal "$output" 1
 	run -0 inside "$A" 'uname -r'
 	assert_equal "$output" "$(podvm image info --json | jq -r .kernel_version)"
+}
+
+@test "the monitor and its helpers are in the pod's cgroup" {
+	local shim pid
+	shim=$(shim_of "$POD")
+	[ "$(pgrep -c -P "$shim")" -ge 2 ]
+	for pid in "$shim" $(pgrep -P "$shim"); do
+		grep -q ":.*memory.*:/podvm-e2e/$POD$\|^0::/podvm-e2e/$POD$" "/proc/$pid/cgroup"
+	done
 }
 
 @test "its size is that of the pod's limits" {
@@ -199,6 +213,7 @@ log_is_there() {
 	cri RemovePodSandbox "{\"pod_sandbox_id\": \"$POD\"}"
 	until_true 10 process_gone "$shim"
 	[ ! -e "$E2E/state/$POD" ]
+	assert_equal "$(find /sys/fs/cgroup -type d -name "$POD")" ""
 	assert_equal "$(cat "$VOLUME/file")" from-the-host
 }
 
@@ -207,6 +222,7 @@ log_is_there() {
 	pod=$(run_pod pod2)
 	kill -9 "$(shim_of "$pod")"
 	until_true 20 test ! -e "$E2E/state/$pod"
+	until_true 10 no_cgroup "$pod"
 	cri StopPodSandbox "{\"pod_sandbox_id\": \"$pod\"}"
 	cri RemovePodSandbox "{\"pod_sandbox_id\": \"$pod\"}"
 }

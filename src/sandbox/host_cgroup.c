@@ -1,0 +1,222 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/host_cgroup.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/pidfd.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+#define MOUNTINFO_MAX	((size_t)4 << 20)
+#define PROCS_MAX	((size_t)1 << 20)
+#define KILL_TIMEOUT_MS 2000
+
+/*
+ * Controllers of v1 that count or limit. A new cgroup of cpuset takes no process, and devices,
+ * freezer and the like have nothing to say about a machine.
+ */
+static const char *const controllers[] = {
+	"name=systemd", "cpu", "cpuacct", "memory", "pids", "blkio",
+};
+
+/* Does the list "rw,cpu,cpuacct" have one of them? */
+static bool counts(char *options)
+{
+	char *save = NULL;
+
+	for (char *o = strtok_r(options, ",", &save); o; o = strtok_r(NULL, ",", &save))
+		for (size_t i = 0; i < ARRAY_SIZE(controllers); i++)
+			if (str_eq(o, controllers[i]))
+				return true;
+	return false;
+}
+
+/*
+ * One line of /proc/self/mountinfo (proc(5)): "ID PARENT DEVICE ROOT POINT OPTIONS [TAG...] - TYPE
+ * SOURCE SUPER". Return: The mount point of a hierarchy that we use, else NULL
+ */
+static const char *hierarchy(char *line)
+{
+	char *rest = strstr(line, " - ");
+	char type[16];
+	char super[512];
+	char *point = line;
+
+	if (!rest || sscanf(rest, " - %15s %*s %511s", type, super) != 2)
+		return NULL;
+	for (int field = 0; field < 4 && point; field++)
+		point = strchr(point, ' ') ? strchr(point, ' ') + 1 : NULL;
+	if (!point || !strchr(point, ' '))
+		return NULL;
+	*strchr(point, ' ') = '\0';
+	if (str_eq(type, "cgroup2") || (str_eq(type, "cgroup") && counts(super)))
+		return point;
+	return NULL;
+}
+
+/* Call back with the directory of @path in every hierarchy. Return: How many, or the first error */
+static int each_hierarchy(const char *path, int (*cb)(const char *top, const char *dir))
+{
+	_cleanup_(freep) char *text = NULL;
+	char *save = NULL;
+	int n = 0;
+	int r;
+
+	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
+	for (char *l = r < 0 ? NULL : strtok_r(text, "\n", &save); l && r >= 0;
+	     l = strtok_r(NULL, "\n", &save)) {
+		const char *top = hierarchy(l);
+		_cleanup_(freep) char *dir = top ? str_printf("%s%s", top, path) : NULL;
+
+		if (!top)
+			continue;
+		r = dir ? cb(top, dir) : -ENOMEM;
+		n++;
+	}
+	return r < 0 ? r : n;
+}
+
+/* "a-b.slice" lies in "a.slice". */
+static int slice_path(const char *slice, char **ret)
+{
+	size_t len = strlen(slice) - strlen(".slice");
+	char *path = strdup("");
+
+	for (size_t i = 1; path && i <= len; i++) {
+		char *longer;
+
+		if (i < len && slice[i] != '-')
+			continue;
+		longer = str_printf("%s/%.*s.slice", path, (int)i, slice);
+		free(path);
+		path = longer;
+	}
+	*ret = path;
+	return path ? 0 : -ENOMEM;
+}
+
+static int systemd_path(const char *text, char **ret, struct err *e)
+{
+	_cleanup_(freep) char *copy = strdup(text);
+	_cleanup_(freep) char *parent = NULL;
+	char *prefix = copy ? strchr(copy, ':') : NULL;
+	char *name = prefix ? strchr(prefix + 1, ':') : NULL;
+	size_t n;
+
+	if (!copy)
+		return err_oom(e);
+	if (!name || strchr(text, '/'))
+		return err_set(e, -EINVAL, "cgroupsPath is no path and no slice:prefix:name");
+	*prefix++ = '\0';
+	*name++ = '\0';
+	n = strlen(copy);
+	if (n <= strlen(".slice") || !str_eq(copy + n - strlen(".slice"), ".slice") || !*name)
+		return err_set(e, -EINVAL, "cgroupsPath names no slice");
+	if (slice_path(copy, &parent) < 0)
+		return err_oom(e);
+	*ret = str_printf("%s/%s-%s.scope", parent, prefix, name);
+	return *ret ? 0 : err_oom(e);
+}
+
+static bool leads_up(const char *path)
+{
+	for (const char *p = strstr(path, "/.."); p; p = strstr(p + 1, "/.."))
+		if (p[3] == '/' || p[3] == '\0')
+			return true;
+	return false;
+}
+
+int host_cgroup_path(const char *text, char **ret, struct err *e)
+{
+	size_t n = strlen(text);
+
+	if (n > 0 && text[0] != '/')
+		return systemd_path(text, ret, e);
+	while (n > 0 && text[n - 1] == '/')
+		n--;
+	if (n < 2 || leads_up(text) || strchr(text, '\n'))
+		return err_set(e, -EINVAL, "cgroupsPath is no path of a cgroup");
+	*ret = strndup(text, n);
+	return *ret ? 0 : err_oom(e);
+}
+
+static int enter(const char *dir)
+{
+	_cleanup_(freep) char *procs = str_printf("%s/cgroup.procs", dir);
+
+	return procs ? file_write(AT_FDCWD, procs, "0") : -ENOMEM;
+}
+
+static int join_one(const char *top, const char *dir)
+{
+	int r = mkdir_p(dir, 0755);
+
+	return r < 0 ? r : enter(dir);
+}
+
+static int leave_one(const char *top, const char *dir)
+{
+	(void)enter(top);
+	return 0;
+}
+
+/* Kill a process and wait for its end. Who has gone meanwhile is no error. */
+static void kill_and_wait(pid_t pid)
+{
+	_cleanup_(close_fdp) int pidfd = pidfd_open(pid, 0);
+	struct pollfd p = { .fd = pidfd, .events = POLLIN };
+
+	if (pidfd >= 0 && pidfd_send_signal(pidfd, SIGKILL, NULL, 0) == 0)
+		(void)poll(&p, 1, KILL_TIMEOUT_MS);
+}
+
+static void kill_all(const char *dir)
+{
+	_cleanup_(freep) char *procs = str_printf("%s/cgroup.procs", dir);
+	_cleanup_(freep) char *text = NULL;
+	char *save = NULL;
+
+	if (!procs || file_read(AT_FDCWD, procs, PROCS_MAX, &text, NULL) < 0)
+		return;
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		uint64_t pid;
+
+		if (parse_u64(l, INT32_MAX, &pid) == 0 && pid > 1 && (pid_t)pid != getpid())
+			kill_and_wait((pid_t)pid);
+	}
+}
+
+static int remove_one(const char *top, const char *dir)
+{
+	kill_all(dir);
+	return rmdir(dir) < 0 && errno != ENOENT ? -errno : 0;
+}
+
+int host_cgroup_join(const char *path, struct err *e)
+{
+	int r = each_hierarchy(path, join_one);
+
+	if (r == 0)
+		return err_set(e, -ENOENT, "no cgroups are mounted");
+	return r < 0 ? err_errno(e, r, "cannot use the cgroup %s", path) : 0;
+}
+
+void host_cgroup_leave(const char *path)
+{
+	(void)each_hierarchy(path, leave_one);
+	(void)host_cgroup_remove(path);
+}
+
+int host_cgroup_remove(const char *path)
+{
+	int r = each_hierarchy(path, remove_one);
+
+	return r < 0 ? r : 0;
+}
