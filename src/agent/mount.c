@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/mount.h>
 #include <stdio.h>
 #include <string.h>
@@ -14,6 +15,7 @@
 #include "agent/device.h"
 #include "agent/paths.h"
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 
 /* fsconfig() takes no longer value than this (a PAGE_SIZE limit is mount(2)'s). */
@@ -91,8 +93,12 @@ int storage_check(const Podvm__Agent__V1__Storage *s, struct err *e)
 			       s->mount_point);
 	if (str_eq(s->driver, "bind") && !path_below(s->source, DIR_PODVM))
 		return err_set(e, -EINVAL, "source \"%.256s\" is not below " DIR_PODVM, s->source);
-	if (s->n_options > OPTIONS_MAX)
-		return err_set(e, -EINVAL, "%zu options for %.256s", s->n_options, s->mount_point);
+	if (s->n_options > OPTIONS_MAX || s->n_directories > OPTIONS_MAX)
+		return err_set(e, -EINVAL, "too many options for %.256s", s->mount_point);
+	for (size_t i = 0; i < s->n_directories; i++)
+		if (s->directories[i][0] != '/' || strlen(s->directories[i]) >= PATH_MAX)
+			return err_set(e, -EINVAL, "directory \"%.256s\" is not absolute",
+				       s->directories[i]);
 	return 0;
 }
 
@@ -304,6 +310,46 @@ static int make_mount(const Podvm__Agent__V1__Storage *s, const struct mount_opt
 	return r < 0 ? r : make_fs("overlay", "overlay", o, e);
 }
 
+/* Make a directory and those above it in a mounted file system, which may be a container's. */
+static int make_directory(int root, const char *path)
+{
+	_cleanup_(freep) char *copy = strdup(path);
+	_cleanup_(close_fdp) int parent = open_in_root(root, "/", O_PATH | O_DIRECTORY, 0);
+	char *name = copy;
+
+	if (!copy)
+		return -ENOMEM;
+	while (parent >= 0 && name && *(name += strspn(name, "/"))) {
+		char *end = strchr(name, '/');
+		int fd;
+
+		if (end)
+			*end = '\0';
+		fd = open_in_root(root, copy, O_PATH | O_DIRECTORY, 0);
+		if (fd == -ENOENT && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
+			return -errno;
+		if (fd == -ENOENT)
+			fd = open_in_root(root, copy, O_PATH | O_DIRECTORY, 0);
+		close(parent);
+		parent = fd;
+		if (end)
+			*end = '/';
+		name = end;
+	}
+	return parent < 0 ? parent : 0;
+}
+
+static int make_directories(const Podvm__Agent__V1__Storage *s, int root, struct err *e)
+{
+	for (size_t i = 0; i < s->n_directories; i++) {
+		int r = make_directory(root, s->directories[i]);
+
+		if (r < 0)
+			return err_errno(e, r, "cannot make %.256s", s->directories[i]);
+	}
+	return 0;
+}
+
 int mount_storage(const Podvm__Agent__V1__Storage *s, uint64_t deadline_ms, struct err *e)
 {
 	_cleanup_(mount_options_done) struct mount_options o = { 0 };
@@ -314,7 +360,9 @@ int mount_storage(const Podvm__Agent__V1__Storage *s, uint64_t deadline_ms, stru
 	if (r < 0)
 		return err_errno(e, r, "options of %s", s->mount_point);
 	fd = make_mount(s, &o, deadline_ms, e);
-	r = fd < 0 ? fd : attach(fd, s->mount_point, e);
+	r = fd < 0 ? fd : make_directories(s, fd, e);
+	if (r == 0)
+		r = attach(fd, s->mount_point, e);
 	return r < 0 ? err_wrap(e, "%s on %s", s->driver, s->mount_point) : 0;
 }
 

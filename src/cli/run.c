@@ -369,6 +369,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		.spec = run->spec,
 		.image_fd = run->image->fd,
 		.scratch_fd = run->scratch_fd,
+		.directories = &run->image->config.volumes,
 		.dns = &run->plan.dns,
 		.add_hosts = run->options.add_host.v,
 		.input = run->options.interactive,

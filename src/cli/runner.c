@@ -341,6 +341,7 @@ static void on_sandbox_started(void *data, const struct err *e)
 		.spec = c->spec,
 		.image_fd = c->image_fd,
 		.scratch_fd = c->scratch_fd,
+		.directories = c->directories,
 		.shared = c->sandbox.n_shares > 0,
 		.terminal = c->terminal,
 		.input = c->input,

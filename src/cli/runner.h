@@ -22,6 +22,7 @@
  * @state:	What state.json will say; kept up to date
  * @spec:	config.json
  * @image_fd, @scratch_fd: Disks
+ * @directories: Volumes of the image, which are made when it hasn't got them
  * @dns:	The user's settings
  * @add_hosts:	Further lines of /etc/hosts, "NAME:IP", ended by NULL; or NULL
  * @input:	stdin is passed on (-i)
@@ -40,6 +41,7 @@ struct runner_config {
 	const char *spec;
 	int image_fd;
 	int scratch_fd;
+	const struct strv *directories;
 	const struct net_dns *dns;
 	char *const *add_hosts;
 	bool input;

@@ -202,6 +202,7 @@ int virtiofs_spawn(const char *dir, pid_t *ret_pid, int *ret_socket, struct err 
 		return err_oom(e);
 	s.path = d->path;
 	s.argv = argv.v;
+	s.new_session = true; /* Ctrl-C on our terminal is for the container */
 	pidfd = spawn_start(&s, ret_pid, e);
 	if (pidfd >= 0)
 		*ret_socket = TAKE_FD(client);

@@ -147,6 +147,8 @@ int vmm_proc_start(struct loop *loop, struct spawn *s,
 	if (r < 0)
 		return err_errno(e, r, "cannot make a pipe");
 	s->envp = no_environment;
+	/* Ctrl-C on our terminal is for the container. */
+	s->new_session = true;
 	s->cwd = "/";
 	s->stderr_fd = write_end;
 	pidfd = spawn_start(s, &p->pid, e);
