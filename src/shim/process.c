@@ -208,7 +208,7 @@ int process_open(struct process *p, struct err *e)
 		.exec_id = p->id,
 	};
 
-	return procio_start(&p->io, &p->paths, &config, on_io_done, p, e);
+	return procio_start(&p->io, &p->paths, &config, p->task->shim->namespace, on_io_done, p, e);
 }
 
 static void on_finish(void *data)

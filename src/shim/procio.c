@@ -12,18 +12,22 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "shim/logger.h"
 
 #define FILE_SCHEME "file://"
 
-/* A fifo or a file by absolute path; streaming and logging programs aren't there yet. */
+/* containerd 2's streaming isn't there yet. */
 static int check(const char *uri, bool output, struct err *e)
 {
 	char quoted[256];
 
-	if (!*uri || *uri == '/' || (output && str_starts(uri, FILE_SCHEME "/")))
+	if (!*uri || *uri == '/')
+		return 0;
+	if (output && (str_starts(uri, FILE_SCHEME "/") || str_starts(uri, LOGGER_SCHEME "/")))
 		return 0;
 	return err_set(e, -EINVAL, "%s isn't supported for standard streams: a fifo%s is",
-		       log_quote(quoted, sizeof(quoted), uri), output ? " or file:///path" : "");
+		       log_quote(quoted, sizeof(quoted), uri),
+		       output ? ", file:///path or binary:///path" : "");
 }
 
 int procio_paths_set(struct procio_paths *p, const char *in, const char *out, const char *err,
@@ -91,11 +95,40 @@ static int open_stream(const char *uri, struct err *e)
 	return TAKE_FD(fd);
 }
 
-static int open_all(struct procio *io, const struct procio_paths *paths, struct err *e)
+static void on_logger_exit(void *data, int code)
+{
+	struct procio *io = data;
+
+	if (code != 0)
+		log_warn("the log program failed", "code=%d", code);
+	loop_child_free(TAKE_PTR(io->logger));
+	/* Its end is waited for when there's nothing more to write. */
+	if (!io->streams_done || io->done)
+		return;
+	io->done = true;
+	io->cb(io->data);
+}
+
+static int start_logger(struct procio *io, const char *uri, const struct streams_config *config,
+			const char *namespace, struct err *e)
+{
+	int pidfd = logger_start(uri, config->container_id, namespace, io->fds, e);
+	int r;
+
+	if (pidfd < 0)
+		return pidfd;
+	r = loop_child_new(config->loop, pidfd, on_logger_exit, io, &io->logger);
+	return r < 0 ? err_errno(e, r, "cannot watch the log program") : 0;
+}
+
+static int open_all(struct procio *io, const struct procio_paths *paths,
+		    const struct streams_config *config, const char *namespace, struct err *e)
 {
 	io->in = open_stream(paths->stdin, e);
 	if (io->in < 0 && io->in != -EBADF)
 		return io->in;
+	if (str_starts(paths->stdout, LOGGER_SCHEME))
+		return start_logger(io, paths->stdout, config, namespace, e);
 	io->fds[STREAMS_STDOUT] = open_stream(paths->stdout, e);
 	if (io->fds[STREAMS_STDOUT] < 0 && io->fds[STREAMS_STDOUT] != -EBADF)
 		return io->fds[STREAMS_STDOUT];
@@ -121,21 +154,23 @@ static void on_done(void *data, const struct err *e)
 
 	if (e && e->code != -ECONNRESET)
 		log_warn("output was lost", "error=%s", log_quote(text, sizeof(text), e->msg));
-	/* The readers see the end now, not when the task is deleted. */
-	streams_free(TAKE_PTR(io->streams));
+	/* The readers see the end now, not when the task is deleted. Input may go on. */
 	close_outputs(io);
+	io->streams_done = true;
+	if (io->logger)
+		return;
 	io->done = true;
 	io->cb(io->data);
 }
 
 int procio_start(struct procio *io, const struct procio_paths *paths,
-		 const struct streams_config *config, void (*cb)(void *data), void *data,
-		 struct err *e)
+		 const struct streams_config *config, const char *namespace, void (*cb)(void *data),
+		 void *data, struct err *e)
 {
 	struct streams_config c = *config;
 	int r;
 
-	r = open_all(io, paths, e);
+	r = open_all(io, paths, config, namespace, e);
 	if (r == 0) {
 		io->cb = cb;
 		io->data = data;
@@ -153,7 +188,7 @@ int procio_start(struct procio *io, const struct procio_paths *paths,
 		procio_done(io);
 		return r;
 	}
-	io->done = false;
+	io->done = io->streams_done = false;
 	return 0;
 }
 
@@ -168,5 +203,6 @@ void procio_done(struct procio *io)
 	streams_free(TAKE_PTR(io->streams));
 	procio_close_input(io);
 	close_outputs(io);
+	loop_child_free(TAKE_PTR(io->logger));
 	io->done = true;
 }

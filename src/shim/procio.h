@@ -6,7 +6,8 @@
  * Theory of operation
  *
  * The streams of a process, as containerd names them: a path is a fifo that containerd made and
- * has opened at its side, "file:///path" is a file to append to, empty is nothing.
+ * has opened at its side, "file:///path" is a file to append to, "binary:///path" a program that
+ * takes both outputs (logger.h), empty is nothing.
  *
  * A fifo is opened for reading and writing. So opening never waits, and while containerd is away
  * (it may be restarted at any time) writers get no EPIPE and the process no end of its input: a
@@ -43,12 +44,16 @@ void procio_paths_done(struct procio_paths *p);
  * @fds:	Where output goes
  * @in:		Input, open until CloseIO
  * @streams:	Moves the bytes
- * @done:	All output was written, or the streams never began
+ * @logger:	Program that takes the output
+ * @streams_done: All output was written
+ * @done:	And the program has ended, or the streams never began
  */
 struct procio {
 	int fds[STREAMS_COUNT];
 	int in;
 	struct streams *streams;
+	struct loop_child *logger;
+	bool streams_done;
 	bool done;
 	void (*cb)(void *data);
 	void *data;
@@ -62,6 +67,7 @@ void procio_init(struct procio *io);
  * @io:		Initialised
  * @paths:	What to open
  * @config:	Loop, client and ids of the process; the rest is filled in
+ * @namespace:	Of containerd, for a program
  * @cb:		Called once when all output has been written
  * @data:	For @cb
  * @e:		Says what can't be opened
@@ -69,8 +75,8 @@ void procio_init(struct procio *io);
  * Return: 0 or a negative errno
  */
 int procio_start(struct procio *io, const struct procio_paths *paths,
-		 const struct streams_config *config, void (*cb)(void *data), void *data,
-		 struct err *e);
+		 const struct streams_config *config, const char *namespace, void (*cb)(void *data),
+		 void *data, struct err *e);
 
 /** procio_close_input() - No more input but what the client still writes */
 void procio_close_input(struct procio *io);

@@ -116,6 +116,28 @@ delete_stopped() {
 	delete_stopped t6 9
 }
 
+@test "output goes to a file, or to a log program" {
+	ctr_run -d --log-uri "file://$E2E/tmp/logs/file" $image t11 sh -c 'echo out; echo err >&2'
+	until_true 20 is_stopped t11
+	assert_equal "$(sort "$E2E/tmp/logs/file")" $'err\nout'
+	remove_task t11
+
+	cat >"$E2E/tmp/logger" <<-END
+		#!/bin/bash
+		echo "\$CONTAINER_NAMESPACE \$CONTAINER_ID \$*" >"\$2"
+		exec 5>&-
+		cat <&3 >>"\$2"
+		cat <&4 >>"\$2"
+	END
+	chmod +x "$E2E/tmp/logger"
+	ctr_run -d --log-uri "binary://$E2E/tmp/logger?out=$E2E/tmp/log" $image t12 \
+		sh -c 'echo out; echo err >&2'
+	until_true 20 is_stopped t12
+	assert_equal "$(cat "$E2E/tmp/log")" "default t12 out $E2E/tmp/log"$'\nout\nerr'
+	remove_task t12
+	rm -r "$E2E"/tmp/{logs,log,logger}
+}
+
 @test "events come in order" {
 	local events
 	ctr events >"$E2E/tmp/events" 3>&- &
