@@ -14,6 +14,7 @@
 
 #define SPEC_MAX_SIZE	   ((size_t)4 << 20)
 #define DEFAULT_CPU_PERIOD 100000
+#define OCI_VERSION	   "1.0.2"
 
 int spec_read(const char *bundle, struct json_object **ret, struct err *e)
 {
@@ -389,13 +390,16 @@ int spec_rewrite(struct json_object *spec, const struct spec_target *target, str
 		 struct err *e)
 {
 	/* Hooks are programs of the host; crun takes orders from annotations. */
-	static const char *const names[] = { "hooks", "annotations" };
+	static const char *const names[] = { "hooks", "annotations", "ociVersion" };
 	struct json_object *process = json_get(spec, "process", json_type_object);
 	int r;
 
 	if (!process)
 		return err_set(e, -EINVAL, "config.json has no process");
 	drop(spec, names, ARRAY_SIZE(names));
+	/* crun refuses versions that it doesn't know; what is new in them it would ignore anyway. */
+	if (json_add_string(spec, "ociVersion", OCI_VERSION) < 0)
+		return err_oom(e);
 	if (rewrite_root(spec, target->rootfs) < 0 ||
 	    spec_clean_process(process, target->terminal) < 0)
 		return err_oom(e);

@@ -2,7 +2,8 @@
 # shellcheck shell=bash
 #
 # A containerd of our own, in directories of our own, that runs containers with the shim. To be
-# loaded after helpers.bash.
+# loaded after helpers.bash. CONTAINERD_BIN is the directory of another containerd and ctr than
+# Debian's, of version 1.6 or later.
 # shellcheck disable=SC2154
 
 runtime=io.containerd.podvm.v2
@@ -10,7 +11,7 @@ image=registry.local/base:1
 export runtime image
 
 ctr() {
-	command ctr -a "$CONTAINERD/c.sock" "$@"
+	"$CONTAINERD/bin/ctr" -a "$CONTAINERD/c.sock" "$@"
 }
 
 ctr_run() {
@@ -22,8 +23,8 @@ cri() {
 	/usr/bin/python3 "$BATS_TEST_DIRNAME/cri_client.py" "$CONTAINERD/c.sock" "$@"
 }
 
-write_containerd_config() {
-	cat >"$CONTAINERD/config.toml" <<-END
+write_config_1() {
+	cat <<-END
 		version = 2
 		root = "$CONTAINERD/root"
 		state = "$CONTAINERD/state"
@@ -45,6 +46,41 @@ write_containerd_config() {
 		    runtime_type = "$runtime"
 		    privileged_without_host_devices = true
 	END
+}
+
+write_config_2() {
+	cat <<-END
+		version = 3
+		root = "$CONTAINERD/root"
+		state = "$CONTAINERD/state"
+		[grpc]
+		  address = "$CONTAINERD/c.sock"
+		[ttrpc]
+		  address = "$CONTAINERD/c.sock.ttrpc"
+		[debug]
+		  level = "debug"
+		[plugins.'io.containerd.cri.v1.images'.pinned_images]
+		  sandbox = "$image"
+		[plugins.'io.containerd.cri.v1.runtime']
+		  disable_apparmor = true
+		  restrict_oom_score_adj = true
+		  [plugins.'io.containerd.cri.v1.runtime'.cni]
+		    bin_dirs = ["/usr/lib/cni"]
+		    conf_dir = "$CONTAINERD/cni"
+		  [plugins.'io.containerd.cri.v1.runtime'.containerd]
+		    default_runtime_name = "podvm"
+		  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.podvm]
+		    runtime_type = "$runtime"
+		    privileged_without_host_devices = true
+	END
+}
+
+write_containerd_config() {
+	if "$CONTAINERD/bin/containerd" --version | grep -q ' v\?2\.'; then
+		write_config_2
+	else
+		write_config_1
+	fi >"$CONTAINERD/config.toml"
 	mkdir -p "$CONTAINERD/cni"
 	cat >"$CONTAINERD/cni/10-test.conflist" <<-END
 		{"cniVersion": "0.4.0", "name": "podvm-e2e", "plugins": [
@@ -58,7 +94,7 @@ write_containerd_config() {
 # (Again.) Its processes are found by PODVM_CONFIG in their environment.
 start_containerd() {
 	PODVM_CONFIG=$E2E/podvm.conf PATH=$CONTAINERD/bin:$PATH \
-		setsid containerd -c "$CONTAINERD/config.toml" \
+		setsid "$CONTAINERD/bin/containerd" -c "$CONTAINERD/config.toml" \
 		>>"$CONTAINERD/log" 2>&1 3>&- </dev/null &
 	echo $! >"$CONTAINERD/pid"
 	until_true 30 ctr version
@@ -82,6 +118,7 @@ setup_containerd() {
 	export CONTAINERD
 	mkdir -p "$CONTAINERD/bin"
 	ln -sf "$(readlink -f "$shim")" "$CONTAINERD/bin/containerd-shim-podvm-v2"
+	ln -sf "${CONTAINERD_BIN:-/usr/bin}"/{containerd,ctr} "$CONTAINERD/bin/"
 	write_containerd_config
 	start_containerd
 	skopeo copy -q "$base" "oci-archive:$CONTAINERD/image.tar:$image"

@@ -54,7 +54,7 @@ delete_stopped() {
 }
 
 @test "a terminal" {
-	run -5 script -qec "$(which ctr) -a $CONTAINERD/c.sock run --rm -t --runtime $runtime $image t3 sh -c 'tty; exit 5'" /dev/null
+	run -5 script -qec "$CONTAINERD/bin/ctr -a $CONTAINERD/c.sock run --rm -t --runtime $runtime $image t3 sh -c 'tty; exit 5'" /dev/null
 	assert_match "$output" /dev/pts/0
 }
 
@@ -72,7 +72,7 @@ delete_stopped() {
 @test "exec: output, exit code, input" {
 	run -3 exec_in e1 sh -c 'echo hello; exit 3'
 	assert_equal "$output" hello
-	run -0 bash -c 'echo piped | command ctr -a "$1/c.sock" task exec --exec-id e2 shared cat' - "$CONTAINERD"
+	run -0 bash -c 'echo piped | "$1/bin/ctr" -a "$1/c.sock" task exec --exec-id e2 shared cat' - "$CONTAINERD"
 	assert_equal "$output" piped
 	run -1 --separate-stderr exec_in e3 no-such-command
 	assert_match "$stderr" no-such-command

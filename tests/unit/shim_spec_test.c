@@ -22,7 +22,7 @@ static const struct spec_target target = {
 
 /* What CRI writes for a container of a pod, the parts that matter. */
 static const char container_json[] =
-	"{\"ociVersion\":\"1.0.2\","
+	"{\"ociVersion\":\"1.3.0\","
 	"\"process\":{\"terminal\":true,\"args\":[\"sh\"],\"apparmorProfile\":\"p\","
 	"\"selinuxLabel\":\"l\"},"
 	"\"root\":{\"path\":\"rootfs\",\"readonly\":true},\"hostname\":\"h\","
@@ -87,6 +87,7 @@ static void test_root_and_cgroup(void **state)
 	assert_string_equal(at(spec, "root/readonly"), "true");
 	assert_string_equal(at(spec, "linux/cgroupsPath"), "\"/pod/box\"");
 	assert_string_equal(at(spec, "process/terminal"), "false");
+	assert_string_equal(at(spec, "ociVersion"), "\"1.0.2\"");
 }
 
 static void test_what_is_of_the_host_is_dropped(void **state)
