@@ -118,11 +118,16 @@ int cli_parse(const char *usage, const struct cli_option *options, size_t n, int
 			return CLI_HELP_SHOWN;
 		}
 		if (!o) {
+			/* A letter may stand in a group, a long option has an argument of its own. */
+			char letter[] = { '-', (char)optopt, '\0' };
+			bool is_long = optopt == 0 || optopt > HELP_CODE;
+
 			err_set(e, -EINVAL, "%s %s",
 				code == ':' ? "a value is missing after" : "unknown option",
-				log_quote(quoted, sizeof(quoted), argv[optind - 1]));
-			err_hint(e, "usage: %s\n'%s --help' lists the options", usage,
-				 "podvm VERB");
+				log_quote(quoted, sizeof(quoted),
+					  is_long ? argv[optind - 1] : letter));
+			err_hint(e, "usage: %s\n'podvm %s --help' lists the options", usage,
+				 argv[0]);
 			return -EINVAL;
 		}
 		r = set_value(o, optarg, e);
