@@ -126,8 +126,7 @@ int cli_parse(const char *usage, const struct cli_option *options, size_t n, int
 				code == ':' ? "a value is missing after" : "unknown option",
 				log_quote(quoted, sizeof(quoted),
 					  is_long ? argv[optind - 1] : letter));
-			err_hint(e, "usage: %s\n'podvm %s --help' lists the options", usage,
-				 argv[0]);
+			err_hint(e, "usage: %s\n--help lists the options", usage);
 			return -EINVAL;
 		}
 		r = set_value(o, optarg, e);
