@@ -106,38 +106,29 @@ static int set_machine(struct pod *p, struct err *e)
 	return 0;
 }
 
-static int fill_config(struct pod *p, const struct pod_request *request, struct err *e)
+/* What the spec alone decides; what can't be done is refused here, before anything is touched. */
+static int take_spec(struct pod *p, const struct pod_request *request, const struct spec_pod *spec,
+		     struct err *e)
 {
 	struct sandbox_config *c = &p->sandbox_config;
-	struct spec_pod spec = { 0 };
-	int r;
 
-	r = spec_pod(request->spec, request->sandbox, &spec, e);
-	p->sysctl = spec.sysctl;
-	if (r == 0 && spec.host_network)
-		r = err_set(e, -EOPNOTSUPP,
-			    "the host's network isn't there in a machine of its own (hostNetwork)");
-	if (r == 0)
-		r = set_size(p, &spec, e);
-	if (r == 0)
-		r = set_machine(p, e);
-	if (r < 0)
-		return r;
+	if (spec->host_network)
+		return err_set(e, -EOPNOTSUPP,
+			       "the host's network isn't there in a machine of its "
+			       "own (hostNetwork)");
 	/* The name has to be the pod's own: whoever is in the cgroup at the end is killed. */
-	if (request->sandbox && strstr(spec.cgroup, request->id)) {
-		r = host_cgroup_path(spec.cgroup, &p->cgroup, e);
+	if (request->sandbox && strstr(spec->cgroup, request->id)) {
+		int r = host_cgroup_path(spec->cgroup, &p->cgroup, e);
+
 		if (r < 0)
 			return r;
 	}
-	p->hostname = strndup(str_empty(spec.hostname) ? request->id : spec.hostname, HOSTNAME_MAX);
-	if (!p->hostname)
+	p->hostname = strndup(str_empty(spec->hostname) ? request->id : spec->hostname,
+			      HOSTNAME_MAX);
+	if (!p->hostname || str_set(&p->netns, spec->netns) < 0)
 		return err_oom(e);
-	if (spec.netns) {
-		if (str_set(&p->netns, spec.netns) < 0)
-			return err_oom(e);
-		p->network.netns = p->netns;
-		c->pod_network = &p->network;
-	}
+	p->network.netns = p->netns;
+	c->pod_network = p->netns ? &p->network : NULL;
 	c->image = &p->image;
 	c->rundir = &p->rundir;
 	c->hostname = p->hostname;
@@ -227,28 +218,47 @@ static void on_started(void *data, const struct err *e)
 	p->started(p->data, e);
 }
 
+static int fill_config(struct pod *p, const struct pod_request *request, struct err *e)
+{
+	struct spec_pod spec = { 0 };
+	int r;
+
+	r = spec_pod(request->spec, request->sandbox, &spec, e);
+	p->sysctl = spec.sysctl;
+	if (r == 0)
+		r = take_spec(p, request, &spec, e);
+	if (r == 0)
+		r = load_config(p, request->config_file, e);
+	if (r == 0)
+		r = set_size(p, &spec, e);
+	return r < 0 ? r : set_machine(p, e);
+}
+
+static int launch(struct pod *p, const struct pod_request *request, struct err *e)
+{
+	int r;
+
+	if (fill_state(p, request) < 0)
+		return err_oom(e);
+	write_state(p, RUNDIR_CREATED);
+	r = sandbox_new(p->loop, &p->sandbox_config, on_lost, p, &p->sandbox);
+	if (r == 0)
+		r = sandbox_start(p->sandbox, on_started, p);
+	return r < 0 ? err_errno(e, r, "cannot start the machine") : 0;
+}
+
 int pod_start(struct pod *p, const struct pod_request *request, sandbox_done started, struct err *e)
 {
 	int r;
 
-	r = load_config(p, request->config_file, e);
-	if (r == 0)
-		r = fill_config(p, request, e);
+	p->started = started;
+	r = fill_config(p, request, e);
 	if (r == 0)
 		r = make_rundir(p, request, e);
 	if (r == 0)
 		r = join_cgroup(p, e);
-	if (r == 0) {
-		if (fill_state(p, request) < 0)
-			return err_oom(e);
-		write_state(p, RUNDIR_CREATED);
-		p->started = started;
-		r = sandbox_new(p->loop, &p->sandbox_config, on_lost, p, &p->sandbox);
-		if (r == 0)
-			r = sandbox_start(p->sandbox, on_started, p);
-		if (r < 0)
-			err_errno(e, r, "cannot start the machine");
-	}
+	if (r == 0)
+		r = launch(p, request, e);
 	p->state = r < 0 ? POD_GONE : POD_STARTING;
 	return r;
 }
