@@ -165,7 +165,9 @@ static char *version(const struct program *p, const char *path)
 	named = named_version(out, p->name);
 	if (named)
 		return strdup(named);
-	return r == 0 ? TAKE_PTR(first) : NULL;
+	if (r < 0 || !first)
+		return NULL;
+	return strdup(str_starts(first, p->name) ? first + strlen(p->name) : first);
 }
 
 static void check_program(struct check *c, const struct program *p)
@@ -179,7 +181,8 @@ static void check_program(struct check *c, const struct program *p)
 		return;
 	}
 	v = version(p, path);
-	check_add(c, CHECK_OK, p->name, NULL, "%s: %s", path, v ? v : "unknown version");
+	check_add(c, CHECK_OK, p->name, NULL, "%s: %s", path,
+		  v ? v + strspn(v, " ") : "unknown version");
 }
 
 void check_programs(struct check *c)
