@@ -72,7 +72,7 @@ image_checks() {
 }
 
 e2e_tests() {
-	local tap=$sanitized/e2e.tap
+	local tap=$build/e2e.tap
 	heading "containers in VMs"
 	[ $# -gt 0 ] || set -- tests/e2e/*.bats
 	tests/e2e/images.sh >/dev/null
