@@ -19,6 +19,7 @@
 #include "proto/events.pb-c.h"
 #include "sandbox/container.h"
 #include "shim/mounts.h"
+#include "shim/oom.h"
 #include "shim/task.h"
 #include "storage/virtiofs.h"
 
@@ -265,6 +266,8 @@ static void on_pod_started(void *data, const struct err *e)
 	struct task *t;
 	struct task *tmp;
 
+	if (!e)
+		oom_watch(shim);
 	list_for_each_safe (t, tmp, &shim->tasks, node) {
 		if (!t->create)
 			continue;

@@ -6,8 +6,10 @@
  * container goes with the shim and its mount namespace.
  */
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +22,27 @@
 #include "shim/address.h"
 #include "shim/daemon.h"
 #include "shim/service.h"
+
+/* containerd gives us 5 s for everything. */
+#define OWNER_TIMEOUT_MS 2500
+
+/*
+ * containerd calls us when the shim's connection has closed. The shim may still be at its end then,
+ * holding its lock, whether it was killed or has finished: that's waited for, but not for long.
+ */
+static void wait_for_owner(const struct rundir *rd)
+{
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+	_cleanup_(close_fdp) int pidfd = -EBADF;
+	struct pollfd p = { .events = POLLIN };
+
+	if (!rundir_owner_alive(rd) || rundir_read_state(rd, &st, NULL) < 0 || st.owner_pid <= 0)
+		return;
+	pidfd = pidfd_open(st.owner_pid, 0);
+	p.fd = pidfd;
+	if (pidfd >= 0)
+		(void)poll(&p, 1, OWNER_TIMEOUT_MS);
+}
 
 /* Undo what a crash has left of the pod; nothing if its shim lives or it's gone already. */
 static int clean_pod(const struct shim_options *o, const char *pod_id, struct err *e)
@@ -36,6 +59,7 @@ static int clean_pod(const struct shim_options *o, const char *pod_id, struct er
 		return r;
 	if (rundir_open(config.state, id, &rd) < 0)
 		return 0;
+	wait_for_owner(&rd);
 	r = rundir_recover(&rd, e);
 	/* A name that is gone meanwhile was removed by somebody else who had the same task. */
 	return r < 0 && access(rd.path, F_OK) == 0 ? r : 0;
@@ -50,13 +74,15 @@ static int clean(const struct shim_options *o, struct err *e)
 	r = shim_pod_find(o->bundle ? o->bundle : ".", o->id, &pod, e);
 	if (r < 0)
 		return r;
+	/* The pod's sandbox is deleted as well. */
+	if (pod.role == SHIM_MEMBER)
+		return 0;
 	path = shim_socket_path(o->address, o->namespace, pod.id);
 	if (!path)
 		return err_oom(e);
-	if (shim_socket_answers(path) > 0)
-		return 0;
 	r = clean_pod(o, pod.id, e);
-	(void)unlink(path);
+	if (shim_socket_answers(path) == 0)
+		(void)unlink(path);
 	return r;
 }
 

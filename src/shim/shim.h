@@ -18,7 +18,7 @@
  *	pod.c		the machine: starts with the first Create, ends with the pod
  *	spec.c		config.json of the host to one for the guest
  *	mounts.c	what the machine sees of the host
- *	events.c, procio.c, stats.c
+ *	events.c, oom.c, procio.c, logger.c, stats.c
  *
  * The container that Kubernetes calls sandbox (pause) is the machine itself: nothing runs for it
  * in the guest. It runs from its Start until it's killed, which ends the machine. A container that
@@ -132,6 +132,7 @@ struct task {
  * @namespace:	Of containerd
  * @pod_id:	Id of the pod
  * @socket:	Path we listen on
+ * @last_event:	Of the agent's events, the last one seen
  * @done:	Shutdown was asked for and nothing is left
  */
 struct shim {
@@ -144,6 +145,7 @@ struct shim {
 	struct ttrpc_service services[2];
 	struct pod pod;
 	struct list tasks;
+	uint64_t last_event;
 	bool done;
 };
 

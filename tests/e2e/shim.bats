@@ -152,6 +152,22 @@ delete_stopped() {
 	rm "$E2E/tmp/events"
 }
 
+@test "an OOM kill of any process is an event" {
+	local events
+	ctr events >"$E2E/tmp/events" 3>&- &
+	events=$!
+	ctr_run -d --memory-limit 33554432 $image t13 sleep 1000
+	run ctr task exec --exec-id eat t13 dd if=/dev/zero of=/dev/null bs=60M count=1
+	assert_status 137
+	until_true 10 grep -q '/tasks/oom.*t13' "$E2E/tmp/events"
+	kill $events
+	assert_equal "$(task_status t13)" RUNNING
+	ctr task kill -s SIGKILL t13
+	until_true 20 is_stopped t13
+	remove_task t13
+	rm "$E2E/tmp/events"
+}
+
 @test "the monitor is killed: 137, for the exec too" {
 	local exec
 	ctr_run -d $image t8 sleep 1000
