@@ -184,11 +184,14 @@ void sandbox_lose(struct sandbox *sb, const struct err *e)
 {
 	struct err err = *e;
 
+	/* One that is being stopped has its end in sight, and the timer is for that. */
+	if (sb->state != SANDBOX_STARTING && sb->state != SANDBOX_RUNNING)
+		return;
 	loop_timer_free(TAKE_PTR(sb->timer));
 	sandbox_add_console(sb, &err);
 	if (sb->state == SANDBOX_STARTING) {
 		stages_next(&sb->stages, &err);
-	} else if (sb->state == SANDBOX_RUNNING) {
+	} else {
 		set_state(sb, SANDBOX_STOPPED);
 		sb->loss = err;
 		err_stage(&sb->loss, "run");

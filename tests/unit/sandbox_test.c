@@ -1,0 +1,209 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The end of a sandbox whose agent the test plays. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "sandbox/agent_client.h"
+#include "sandbox/sandbox-internal.h"
+
+#define DEADLINE_MS 20000
+#define METHODS	    32
+
+struct fixture {
+	struct loop *loop;
+	struct rundir rd;
+	struct sandbox_config config;
+	struct sandbox *sandbox;
+	ttrpc_handler handlers[METHODS];
+	struct ttrpc_service service;
+	struct ttrpc_server *agent;
+	struct ttrpc_call *shutdown; /* not answered yet */
+	bool shutting_down;
+	bool stopped;
+	bool lost;
+	struct err loss;
+};
+
+static void serve_shutdown(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
+{
+	struct fixture *f = data;
+
+	f->shutdown = call;
+	f->shutting_down = true;
+}
+
+static void on_lost(void *data, const struct err *e)
+{
+	struct fixture *f = data;
+
+	assert_false(f->lost);
+	f->lost = true;
+	f->loss = *e;
+}
+
+static void on_stopped(void *data)
+{
+	struct fixture *f = data;
+
+	assert_false(f->stopped);
+	f->stopped = true;
+}
+
+/* A sandbox that runs. */
+static int setup(void **state)
+{
+	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
+	struct fixture *f = calloc(1, sizeof(*f));
+	int fds[2];
+
+	*state = f;
+	signal(SIGPIPE, SIG_IGN);
+	if (!f || d->n_methods > METHODS || loop_new(&f->loop) < 0)
+		return -1;
+	f->rd = RUNDIR_INIT;
+	f->config.rundir = &f->rd;
+	for (unsigned int i = 0; i < d->n_methods; i++)
+		if (str_eq(d->methods[i].name, "Shutdown"))
+			f->handlers[i] = serve_shutdown;
+	f->service = (struct ttrpc_service){ .desc = d, .handlers = f->handlers, .data = f };
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
+	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
+	    ttrpc_server_add(f->agent, fds[0], NULL, NULL) < 0 ||
+	    sandbox_new(f->loop, &f->config, on_lost, f, &f->sandbox) < 0)
+		return -1;
+	f->sandbox->state = SANDBOX_RUNNING;
+	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox->agent);
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	sandbox_free(f->sandbox);
+	ttrpc_server_free(f->agent);
+	if (f->shutdown)
+		ttrpc_reply_error(f->shutdown, TTRPC_UNAVAILABLE, "the end");
+	loop_free(f->loop);
+	free(f);
+	return 0;
+}
+
+static void await(struct fixture *f, const bool *what)
+{
+	assert_int_equal(loop_run_until(f->loop, what, DEADLINE_MS), 0);
+}
+
+static void settle(struct fixture *f)
+{
+	bool never = false;
+
+	assert_int_equal(loop_run_until(f->loop, &never, 30), -ETIMEDOUT);
+}
+
+static void lose(struct fixture *f, void (*how)(struct sandbox *sb, const struct err *e),
+		 const char *why)
+{
+	struct err e = { 0 };
+
+	err_set(&e, -ECONNRESET, "%s", why);
+	how(f->sandbox, &e);
+}
+
+static void test_guest_shuts_down(void **state)
+{
+	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
+	struct fixture *f = *state;
+
+	sandbox_stop(f->sandbox, DEADLINE_MS, on_stopped, f);
+	await(f, &f->shutting_down);
+	assert_false(f->stopped);
+	ttrpc_reply(TAKE_PTR(f->shutdown), &resp.base);
+	await(f, &f->stopped);
+}
+
+static void test_guest_that_does_not_shut_down(void **state)
+{
+	struct fixture *f = *state;
+
+	sandbox_stop(f->sandbox, 50, on_stopped, f);
+	await(f, &f->stopped);
+	assert_false(f->lost);
+}
+
+/* The machine ends at any moment of a stop: that is no loss, and the stop comes to its end. */
+static void test_machine_ends_while_it_is_stopped(void **state)
+{
+	struct fixture *f = *state;
+
+	sandbox_stop(f->sandbox, 0, on_stopped, f);
+	lose(f, sandbox_lose, "the guest ended");
+	lose(f, sandbox_lose_soon, "the agent has gone");
+	await(f, &f->stopped);
+	assert_false(f->lost);
+}
+
+static void test_machine_ends_before_shutdown_is_answered(void **state)
+{
+	struct fixture *f = *state;
+
+	sandbox_stop(f->sandbox, DEADLINE_MS, on_stopped, f);
+	await(f, &f->shutting_down);
+	lose(f, sandbox_lose, "the guest ended");
+	ttrpc_server_free(TAKE_PTR(f->agent));
+	await(f, &f->stopped);
+	assert_false(f->lost);
+}
+
+/* The first reason is told, once, and the one that says more goes before it. */
+static void test_loss_is_told_once(void **state)
+{
+	struct fixture *f = *state;
+
+	lose(f, sandbox_lose_soon, "the agent has gone");
+	settle(f);
+	assert_false(f->lost);
+	lose(f, sandbox_lose, "the monitor was killed");
+	lose(f, sandbox_lose, "once more");
+	await(f, &f->lost);
+	assert_string_equal(f->loss.msg, "the monitor was killed");
+	assert_string_equal(f->loss.stage, "run");
+	settle(f);
+	assert_null(sandbox_agent(f->sandbox));
+}
+
+static void test_loss_without_a_better_reason(void **state)
+{
+	struct fixture *f = *state;
+
+	lose(f, sandbox_lose_soon, "the agent has gone");
+	await(f, &f->lost);
+	assert_string_equal(f->loss.msg, "the agent has gone");
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_guest_shuts_down),
+		TEST(test_guest_that_does_not_shut_down),
+		TEST(test_machine_ends_while_it_is_stopped),
+		TEST(test_machine_ends_before_shutdown_is_answered),
+		TEST(test_loss_is_told_once),
+		TEST(test_loss_without_a_better_reason),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
