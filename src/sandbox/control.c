@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "sandbox/control.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -41,7 +42,7 @@ struct stop {
 struct forward {
 	struct list node;
 	struct control *control;
-	struct ttrpc_call *call;
+	struct ttrpc_call *call; /* NULL: who waited for an exec has gone, and it was killed */
 	struct ttrpc_pending *pending;
 	char *container_id; /* of a Wait for an exec: killed when who waits has gone */
 	char *exec_id;
@@ -62,43 +63,54 @@ static void forward_free(struct forward *f)
 	free(f);
 }
 
+/* What is left of a killed exec, which can be removed only now that it has ended. */
+static void remove_exec(const struct forward *f)
+{
+	Podvm__Agent__V1__ProcessRequest req = PODVM__AGENT__V1__PROCESS_REQUEST__INIT;
+
+	req.container_id = f->container_id;
+	req.exec_id = f->exec_id;
+	(void)agent_call(f->control->sb->agent, "RemoveProcess", &req.base, AGENT_TIMEOUT_MS,
+			 agent_ignore, NULL, NULL);
+}
+
 static void on_answer(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
 	struct forward *f = data;
 
-	ttrpc_call_on_cancel(f->call, NULL, NULL);
-	if (e)
-		ttrpc_reply_err(f->call, e);
-	else
-		ttrpc_reply(f->call, msg);
+	if (!f->call) {
+		remove_exec(f);
+	} else {
+		ttrpc_call_on_cancel(f->call, NULL, NULL);
+		if (e)
+			ttrpc_reply_err(f->call, e);
+		else
+			ttrpc_reply(f->call, msg);
+	}
 	forward_free(f);
 }
 
 /* Who ran the exec has gone (killed, or its terminal closed): nobody will read its output. */
-static void kill_exec(struct forward *f)
+static int kill_exec(const struct forward *f)
 {
-	Podvm__Agent__V1__SignalRequest sig = PODVM__AGENT__V1__SIGNAL_REQUEST__INIT;
-	Podvm__Agent__V1__ProcessRequest rm = PODVM__AGENT__V1__PROCESS_REQUEST__INIT;
-	struct ttrpc_client *agent = f->control->sb->agent;
+	Podvm__Agent__V1__SignalRequest req = PODVM__AGENT__V1__SIGNAL_REQUEST__INIT;
 
-	if (!agent)
-		return;
-	sig.container_id = rm.container_id = f->container_id;
-	sig.exec_id = rm.exec_id = f->exec_id;
-	sig.signal = SIGKILL;
-	(void)agent_call(agent, "Signal", &sig.base, AGENT_TIMEOUT_MS, agent_ignore, NULL, NULL);
-	(void)agent_call(agent, "RemoveProcess", &rm.base, AGENT_TIMEOUT_MS, agent_ignore, NULL,
-			 NULL);
+	req.container_id = f->container_id;
+	req.exec_id = f->exec_id;
+	req.signal = SIGKILL;
+	return agent_call(f->control->sb->agent, "Signal", &req.base, AGENT_TIMEOUT_MS,
+			  agent_ignore, NULL, NULL);
 }
 
 static void on_cancel(void *data)
 {
 	struct forward *f = data;
 
+	ttrpc_reply_error(TAKE_PTR(f->call), TTRPC_CANCELED, "the caller has gone");
+	/* The answer to its Wait is still awaited. */
+	if (f->exec_id && kill_exec(f) == 0)
+		return;
 	ttrpc_cancel(f->pending);
-	if (f->exec_id)
-		kill_exec(f);
-	ttrpc_reply_error(f->call, TTRPC_CANCELED, "the caller has gone");
 	forward_free(f);
 }
 
@@ -180,7 +192,8 @@ static void set_services(struct control *c)
 {
 	const ProtobufCServiceDescriptor *agent = &podvm__agent__v1__agent__descriptor;
 
-	for (unsigned int i = 0; i < agent->n_methods && i < AGENT_METHODS; i++)
+	assert(agent->n_methods <= AGENT_METHODS);
+	for (unsigned int i = 0; i < agent->n_methods; i++)
 		for (size_t j = 0; j < ARRAY_SIZE(forwarded); j++)
 			if (str_eq(agent->methods[i].name, forwarded[j]))
 				c->agent_handlers[i] = forward;
@@ -254,9 +267,11 @@ void control_free(struct control *c)
 		free(s);
 	}
 	list_for_each_safe (f, ftmp, &c->forwards, node) {
-		ttrpc_call_on_cancel(f->call, NULL, NULL);
 		ttrpc_cancel(f->pending);
-		ttrpc_reply_error(f->call, TTRPC_UNAVAILABLE, "the sandbox has ended");
+		if (f->call) {
+			ttrpc_call_on_cancel(f->call, NULL, NULL);
+			ttrpc_reply_error(f->call, TTRPC_UNAVAILABLE, "the sandbox has ended");
+		}
 		forward_free(f);
 	}
 	ttrpc_server_free(c->server);
