@@ -24,6 +24,8 @@ struct container {
 	struct vmm_disk_addr scratch;
 	bool image_attached;
 	bool scratch_attached;
+	bool attaching; /* the monitor hasn't answered yet */
+	bool freed;	/* by its owner; the answer is awaited */
 	bool in_guest;	/* CreateContainer was sent */
 	size_t n_files; /* written so far */
 	struct ttrpc_pending *call;
@@ -41,11 +43,22 @@ struct storages {
 	char *options[MAX_STORAGES][3];
 };
 
+static void detach_image(void *obj);
+static void detach_scratch(void *obj);
+static void release(struct container *c);
+
 static void on_disk(void *data, const struct err *e)
 {
 	struct container *c = data;
 
-	stages_next(&c->stages, e);
+	c->attaching = false;
+	if (!c->freed) {
+		stages_next(&c->stages, e);
+		return;
+	}
+	detach_scratch(c);
+	detach_image(c);
+	release(c);
 }
 
 static int attach_image(void *obj, struct err *e)
@@ -59,7 +72,7 @@ static int attach_image(void *obj, struct err *e)
 	r = vmm_attach_disk(sandbox_vmm(c->sb), &disk, &c->image, on_disk, c, e);
 	if (r < 0)
 		return r;
-	c->image_attached = true;
+	c->image_attached = c->attaching = true;
 	return STAGE_PENDING;
 }
 
@@ -76,7 +89,7 @@ static int attach_scratch(void *obj, struct err *e)
 	r = vmm_attach_disk(sandbox_vmm(c->sb), &disk, &c->scratch, on_disk, c, e);
 	if (r < 0)
 		return r;
-	c->scratch_attached = true;
+	c->scratch_attached = c->attaching = true;
 	return STAGE_PENDING;
 }
 
@@ -87,7 +100,7 @@ static void on_detached(void *data, const struct err *e)
 /* Nobody waits for a disk to go: when it can't, the machine keeps it until it ends. */
 static void detach(struct container *c, struct vmm_disk_addr *addr, bool *attached)
 {
-	if (!*attached || !sandbox_vmm(c->sb))
+	if (!*attached || c->attaching || !sandbox_vmm(c->sb))
 		return;
 	*attached = false;
 	(void)vmm_detach_disk(sandbox_vmm(c->sb), addr, on_detached, NULL, NULL);
@@ -443,15 +456,21 @@ void container_resize(struct container *c, unsigned int columns, unsigned int ro
 			 agent_ignore, NULL, NULL);
 }
 
+static void release(struct container *c)
+{
+	free(c->id);
+	free(c);
+}
+
 void container_free(struct container *c)
 {
 	if (!c)
 		return;
 	stages_abort(&c->stages);
-	if (c->call)
-		ttrpc_cancel(c->call);
-	if (c->waiting)
-		ttrpc_cancel(c->waiting);
-	free(c->id);
-	free(c);
+	ttrpc_cancel(c->call);
+	ttrpc_cancel(c->waiting);
+	/* The monitor's answer can't be cancelled. */
+	c->freed = c->attaching;
+	if (!c->freed)
+		release(c);
 }

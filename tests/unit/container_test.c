@@ -1,0 +1,455 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Containers with a monitor and an agent that the test plays. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+
+#include "base/cleanup.h"
+#include "base/str.h"
+#include "sandbox/agent_client.h"
+#include "sandbox/container.h"
+#include "sandbox/sandbox-internal.h"
+#include "vmm/vmm-internal.h"
+
+#define DEADLINE_MS 20000
+#define METHODS	    32
+#define DISKS	    2
+
+/**
+ * struct fixture - A sandbox that runs
+ * @plugging:	Disks whose plugging isn't answered, in their order
+ * @asked:	A disk was asked for
+ * @unplugged:	How many disks were taken away
+ * @files:	Written into the guest
+ * @create:	CreateContainer that isn't answered, and @wait a Wait
+ * @created, @waiting, @removed: The agent was asked for that
+ * @storages:	"DRIVER:MOUNTPOINT " of each
+ * @refuse:	The agent can't create it
+ * @done, @e:	How what the test began has ended
+ * @exited, @status, @lost: What container_wait() told
+ */
+struct fixture {
+	struct loop *loop;
+	struct rundir rd;
+	struct sandbox_config config;
+	struct sandbox *sandbox;
+	struct vmm_driver driver;
+	ttrpc_handler handlers[METHODS];
+	struct ttrpc_service service;
+	struct ttrpc_server *agent;
+	struct {
+		vmm_done done;
+		void *data;
+	} plugging[DISKS];
+	int disks;
+	bool asked;
+	int unplugged;
+	int files;
+	struct ttrpc_call *create;
+	struct ttrpc_call *wait;
+	bool created;
+	bool waiting;
+	bool removed;
+	char storages[256];
+	bool refuse;
+	struct container *container;
+	bool done;
+	struct err e;
+	bool exited;
+	unsigned int status;
+	int lost;
+};
+
+/* ---- the monitor ---- */
+
+static int fake_attach(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_disk_addr *ret,
+		       vmm_done done, void *data, struct err *e)
+{
+	struct fixture *f = vmm->state;
+
+	assert_true(f->disks < DISKS);
+	snprintf(ret->driver, sizeof(ret->driver), "scsi");
+	snprintf(ret->source, sizeof(ret->source), "%d", f->disks);
+	f->plugging[f->disks].done = done;
+	f->plugging[f->disks++].data = data;
+	f->asked = true;
+	return 0;
+}
+
+static int fake_detach(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
+		       struct err *e)
+{
+	struct fixture *f = vmm->state;
+
+	f->unplugged++;
+	return 0;
+}
+
+static void fake_failed(struct vmm *vmm, const char *why)
+{
+	struct fixture *f = vmm->state;
+	struct err e = { 0 };
+
+	err_set(&e, -ECONNRESET, "the monitor has ended");
+	for (int i = 0; i < f->disks; i++)
+		if (f->plugging[i].done)
+			TAKE_PTR(f->plugging[i].done)(f->plugging[i].data, &e);
+}
+
+static void fake_free(struct vmm *vmm)
+{
+}
+
+static void on_monitor_exit(void *data, const struct vmm_exit *exit)
+{
+}
+
+/* Any process will do. */
+static int start_monitor(struct fixture *f)
+{
+	char *argv[] = { (char *)"sleep", (char *)"1000", NULL };
+	struct spawn s = SPAWN_INIT;
+	int r;
+
+	f->driver = (struct vmm_driver){
+		.name = "fake",
+		.attach_disk = fake_attach,
+		.detach_disk = fake_detach,
+		.failed = fake_failed,
+		.free = fake_free,
+	};
+	r = vmm_new(f->loop, &f->driver, NULL, NULL, &f->sandbox->vmm);
+	if (r < 0)
+		return r;
+	f->sandbox->vmm->state = f;
+	s.path = argv[0];
+	s.argv = argv;
+	return vmm_proc_start(f->loop, &s, on_monitor_exit, NULL, &f->sandbox->vmm->proc, NULL);
+}
+
+/* The monitor has plugged the disk that was asked for last. */
+static void plug(struct fixture *f, const struct err *e)
+{
+	int i = f->disks - 1;
+
+	f->asked = false;
+	TAKE_PTR(f->plugging[i].done)(f->plugging[i].data, e);
+}
+
+/* ---- the agent ---- */
+
+static void reply_empty(struct ttrpc_call *call)
+{
+	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
+
+	ttrpc_reply(call, &resp.base);
+}
+
+static void serve_write_file(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
+{
+	const Podvm__Agent__V1__WriteFileRequest *req = (const void *)msg;
+	struct fixture *f = data;
+
+	assert_true(str_starts(req->path, "/run/podvm/files/box/"));
+	f->files++;
+	reply_empty(call);
+}
+
+static void serve_create(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
+{
+	const Podvm__Agent__V1__CreateContainerRequest *req = (const void *)msg;
+	struct fixture *f = data;
+
+	assert_string_equal(req->container_id, "box");
+	for (size_t i = 0; i < req->n_storages; i++) {
+		strcat(f->storages, req->storages[i]->driver);
+		strcat(f->storages, ":");
+		strcat(f->storages, req->storages[i]->mount_point);
+		strcat(f->storages, " ");
+	}
+	f->created = true;
+	if (f->refuse)
+		ttrpc_reply_error(call, TTRPC_NOT_FOUND, "there is no such command");
+	else
+		f->create = call;
+}
+
+static void serve_remove(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
+{
+	struct fixture *f = data;
+
+	f->removed = true;
+	reply_empty(call);
+}
+
+static void serve_wait(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
+{
+	struct fixture *f = data;
+
+	f->wait = call;
+	f->waiting = true;
+}
+
+static int start_agent(struct fixture *f)
+{
+	static const struct {
+		const char *name;
+		ttrpc_handler handler;
+	} methods[] = {
+		{ "WriteFile", serve_write_file },
+		{ "CreateContainer", serve_create },
+		{ "RemoveContainer", serve_remove },
+		{ "Wait", serve_wait },
+	};
+	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
+	int fds[2];
+
+	assert_true(d->n_methods <= METHODS);
+	for (unsigned int i = 0; i < d->n_methods; i++)
+		for (size_t m = 0; m < ARRAY_SIZE(methods); m++)
+			if (str_eq(d->methods[i].name, methods[m].name))
+				f->handlers[i] = methods[m].handler;
+	f->service = (struct ttrpc_service){ .desc = d, .handlers = f->handlers, .data = f };
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
+	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
+	    ttrpc_server_add(f->agent, fds[0], NULL, NULL) < 0)
+		return -1;
+	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox->agent);
+}
+
+/* ---- a sandbox ---- */
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	*state = f;
+	signal(SIGPIPE, SIG_IGN);
+	if (!f || loop_new(&f->loop) < 0)
+		return -1;
+	f->rd = RUNDIR_INIT;
+	f->config.rundir = &f->rd;
+	if (sandbox_new(f->loop, &f->config, NULL, NULL, &f->sandbox) < 0)
+		return -1;
+	f->sandbox->state = SANDBOX_RUNNING;
+	return start_agent(f) < 0 || start_monitor(f) < 0 ? -1 : 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	container_free(f->container);
+	sandbox_free(f->sandbox);
+	ttrpc_server_free(f->agent);
+	if (f->create)
+		reply_empty(f->create);
+	if (f->wait)
+		reply_empty(f->wait);
+	loop_free(f->loop);
+	free(f);
+	return 0;
+}
+
+static void await(struct fixture *f, bool *what)
+{
+	assert_int_equal(loop_run_until(f->loop, what, DEADLINE_MS), 0);
+	*what = false;
+}
+
+static void on_done(void *data, const struct err *e)
+{
+	struct fixture *f = data;
+
+	assert_false(f->done);
+	f->done = true;
+	f->e = e ? *e : (struct err){ 0 };
+}
+
+static void begin(struct fixture *f)
+{
+	static const struct container_config config = {
+		.id = "box",
+		.spec = "{}",
+		.image_fd = 100,
+		.scratch_fd = 101,
+		.files = { { "hosts", "127.0.0.1 localhost\n", 0644 },
+			   { "hostname", "box\n", 0644 } },
+		.n_files = 2,
+	};
+
+	assert_int_equal(container_create(f->sandbox, &config, on_done, f, &f->container), 0);
+	await(f, &f->asked);
+}
+
+static void on_exit_status(void *data, const struct container_exit *exit, const struct err *e)
+{
+	struct fixture *f = data;
+
+	f->exited = true;
+	f->status = exit ? exit->status : 0;
+	f->lost = e ? e->code : 0;
+}
+
+static void create(struct fixture *f)
+{
+	Podvm__Agent__V1__CreateContainerResponse resp =
+		PODVM__AGENT__V1__CREATE_CONTAINER_RESPONSE__INIT;
+
+	begin(f);
+	plug(f, NULL);
+	await(f, &f->asked);
+	plug(f, NULL);
+	await(f, &f->created);
+	ttrpc_reply(TAKE_PTR(f->create), &resp.base);
+	await(f, &f->done);
+	assert_int_equal(f->e.code, 0);
+}
+
+/* ---- tests ---- */
+
+static void test_created_waited_for_and_removed(void **state)
+{
+	Podvm__Agent__V1__WaitResponse resp = PODVM__AGENT__V1__WAIT_RESPONSE__INIT;
+	struct fixture *f = *state;
+
+	create(f);
+	assert_int_equal(f->files, 2);
+	assert_string_equal(f->storages, "scsi:/run/podvm/images/0 scsi:/run/podvm/scratch/box "
+					 "overlay:/run/podvm/containers/box/rootfs ");
+	assert_int_equal(container_wait(f->container, on_exit_status, f), 0);
+	await(f, &f->waiting);
+	resp.exit_status = 7;
+	ttrpc_reply(TAKE_PTR(f->wait), &resp.base);
+	await(f, &f->exited);
+	assert_int_equal(f->status, 7);
+	assert_int_equal(container_remove(f->container, on_done, f), 0);
+	await(f, &f->done);
+	assert_int_equal(f->e.code, 0);
+	assert_true(f->removed);
+	assert_int_equal(f->unplugged, 2);
+}
+
+static void test_refused_by_the_agent(void **state)
+{
+	struct fixture *f = *state;
+
+	f->refuse = true;
+	begin(f);
+	plug(f, NULL);
+	await(f, &f->asked);
+	plug(f, NULL);
+	await(f, &f->done);
+	assert_int_equal(f->e.code, -ENOENT);
+	assert_string_equal(f->e.stage, "create");
+	assert_string_equal(f->e.msg, "there is no such command");
+	/* It's undone, in the guest as well. */
+	await(f, &f->removed);
+	assert_int_equal(f->unplugged, 2);
+}
+
+static void test_disk_that_can_not_be_plugged(void **state)
+{
+	struct fixture *f = *state;
+	struct err e = { 0 };
+
+	begin(f);
+	plug(f, NULL);
+	await(f, &f->asked);
+	err_set(&e, -EIO, "no room");
+	plug(f, &e);
+	await(f, &f->done);
+	assert_string_equal(f->e.stage, "scratch");
+	assert_string_equal(f->e.msg, "no room");
+	assert_false(f->created);
+}
+
+/* The monitor's answer comes after the container was forgotten: its disk is taken away then. */
+static void test_freed_while_a_disk_is_plugged(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f);
+	container_free(TAKE_PTR(f->container));
+	assert_int_equal(f->unplugged, 0);
+	plug(f, NULL);
+	assert_int_equal(f->unplugged, 1);
+	assert_false(f->done);
+}
+
+static void test_freed_while_a_disk_is_plugged_and_the_machine_ends(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f);
+	container_free(TAKE_PTR(f->container));
+	sandbox_free(TAKE_PTR(f->sandbox));
+	assert_int_equal(f->unplugged, 0);
+	assert_false(f->done);
+}
+
+static void test_freed_while_it_is_created(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f);
+	plug(f, NULL);
+	await(f, &f->asked);
+	plug(f, NULL);
+	await(f, &f->created);
+	container_free(TAKE_PTR(f->container));
+	await(f, &f->removed);
+	assert_int_equal(f->unplugged, 2);
+	assert_false(f->done);
+}
+
+/* A container that runs, and one that is being created. */
+static void test_machine_ends(void **state)
+{
+	struct fixture *f = *state;
+
+	create(f);
+	assert_int_equal(container_wait(f->container, on_exit_status, f), 0);
+	await(f, &f->waiting);
+	sandbox_free(TAKE_PTR(f->sandbox));
+	assert_true(f->exited);
+	assert_int_equal(f->lost, -ECONNRESET);
+}
+
+static void test_machine_ends_while_it_is_created(void **state)
+{
+	struct fixture *f = *state;
+
+	begin(f);
+	sandbox_free(TAKE_PTR(f->sandbox));
+	assert_true(f->done);
+	assert_int_equal(f->e.code, -ECONNRESET);
+	assert_string_equal(f->e.stage, "image");
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_created_waited_for_and_removed),
+		TEST(test_refused_by_the_agent),
+		TEST(test_disk_that_can_not_be_plugged),
+		TEST(test_freed_while_a_disk_is_plugged),
+		TEST(test_freed_while_a_disk_is_plugged_and_the_machine_ends),
+		TEST(test_freed_while_it_is_created),
+		TEST(test_machine_ends),
+		TEST(test_machine_ends_while_it_is_created),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
