@@ -141,3 +141,17 @@ int parse_size(const char *s, uint64_t *ret)
 	*ret = v << shift;
 	return 0;
 }
+
+size_t utf8_sequence(const uint8_t *s)
+{
+	size_t n = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
+
+	for (size_t i = 1; i < n; i++)
+		if ((s[i] & 0xc0) != 0x80)
+			return 0;
+	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
+	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
+		return 0;
+	/* U+0080 to U+009F are control characters too. */
+	return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : n;
+}

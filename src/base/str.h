@@ -69,4 +69,14 @@ int parse_u64(const char *s, uint64_t max, uint64_t *ret);
  */
 int parse_size(const char *s, uint64_t *ret);
 
+/**
+ * utf8_sequence() - Length of the UTF-8 sequence of more than one byte at the start of a text
+ * @s:		Text, ended by a NUL, which is no continuation byte: nothing behind it is looked at
+ *
+ * RFC 3629: no overlong forms, no surrogates. Control characters don't count either.
+ *
+ * Return: 2 to 4, or 0 when there is none
+ */
+size_t utf8_sequence(const uint8_t *s);
+
 #endif

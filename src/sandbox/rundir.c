@@ -97,6 +97,7 @@ int rundir_create_id(const char *state_dir, const char *id, struct rundir *ret, 
 	char unique[17];
 	int r;
 
+	*ret = RUNDIR_INIT;
 	if (!is_id(id))
 		return err_set(e, -EINVAL, "this can't be the id of a sandbox");
 	r = mkdir_p(state_dir, 0711);
@@ -347,7 +348,7 @@ int rundir_recover(struct rundir *rd, struct err *e)
 	if (r < 0)
 		return err_errno(e, r, "cannot lock %s", rd->path);
 	has_state = rundir_read_state(rd, &st, NULL) == 0;
-	if (has_state && st.status == RUNDIR_EXITED) {
+	if (has_state && st.status == RUNDIR_EXITED && !st.auto_remove) {
 		close(TAKE_FD(rd->lock_fd));
 		return 0;
 	}

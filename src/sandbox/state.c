@@ -57,6 +57,22 @@ const char *rundir_status_name(enum rundir_status status)
 	return status_names[status];
 }
 
+/* JSON is UTF-8, but names of files and commands may be anything: '?' takes the place of the rest. */
+static struct json_object *text_to_json(const char *text)
+{
+	_cleanup_(freep) char *copy = strdup(text);
+
+	for (uint8_t *p = (uint8_t *)copy; p && *p; p++) {
+		size_t n = *p < 0x80 ? 1 : utf8_sequence(p);
+
+		if (n == 0)
+			*p = '?';
+		else
+			p += n - 1;
+	}
+	return copy ? json_object_new_string(copy) : NULL;
+}
+
 static struct json_object *strings_to_json(char **v)
 {
 	struct json_object *array = json_object_new_array();
@@ -74,7 +90,7 @@ static struct json_object *field_to_json(const struct rundir_state *st, const st
 	switch (f->type) {
 	case FIELD_STRING:
 		s = *(char *const *)p;
-		return json_object_new_string(s ? s : "");
+		return text_to_json(s ? s : "");
 	case FIELD_STRINGS:
 		return strings_to_json(*(char **const *)p);
 	case FIELD_U64:

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/cleanup.h"
+#include "base/str.h"
 #include "ttrpc/ttrpc.h"
 
 /* From errno: the entry with it. To errno: the first entry with the code. */
@@ -60,24 +61,6 @@ enum ttrpc_code ttrpc_code_from_errno(int err)
 		if (codes[i].err == -err)
 			return codes[i].code;
 	return TTRPC_UNKNOWN;
-}
-
-/*
- * Length of the UTF-8 sequence at @s (RFC 3629: no overlong forms, no surrogates), 0: none. A NUL
- * is no continuation byte, so this never looks past the end of a string.
- */
-static size_t utf8_sequence(const uint8_t *s)
-{
-	size_t n = s[0] < 0xc2 ? 0 : s[0] < 0xe0 ? 2 : s[0] < 0xf0 ? 3 : s[0] < 0xf5 ? 4 : 0;
-
-	for (size_t i = 1; i < n; i++)
-		if ((s[i] & 0xc0) != 0x80)
-			return 0;
-	if ((s[0] == 0xe0 && s[1] < 0xa0) || (s[0] == 0xed && s[1] > 0x9f) ||
-	    (s[0] == 0xf0 && s[1] < 0x90) || (s[0] == 0xf4 && s[1] > 0x8f))
-		return 0;
-	/* U+0080 to U+009F are control characters too. */
-	return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : n;
 }
 
 void text_clean(char *text)

@@ -90,6 +90,22 @@ static void test_state_survives(void **state)
 	free(ports[1]);
 }
 
+/* An image's directory may have any name, and the state can be read all the same. */
+static void test_state_of_bytes_that_are_no_text(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+	_cleanup_(rundir_state_done) struct rundir_state got = { 0 };
+	struct err e = { 0 };
+
+	create("web", false, &rd);
+	st = a_state(&rd, "web");
+	assert_int_equal(str_set(&st.image, "oci:/tmp/\xff\xc3\xa9\xc3"), 0);
+	assert_int_equal(rundir_write_state(&rd, &st), 0);
+	assert_int_equal(rundir_read_state(&rd, &got, &e), 0);
+	assert_string_equal(got.image, "oci:/tmp/?\xc3\xa9?");
+}
+
 static void test_damaged_state_is_an_error(void **state)
 {
 	static const char *const texts[] = {
@@ -267,6 +283,27 @@ static void test_crash_of_one_to_be_removed(void **state)
 	assert_int_equal(rundir_find(dir, "web", &rd, &e), -ENOENT);
 }
 
+/* Killed after it had said how it ended, and before it had removed itself. */
+static void test_end_that_was_cut_off(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	struct err e = { 0 };
+	struct rundir_state st;
+
+	create("web", true, &rd);
+	st = a_state(&rd, "web");
+	st.auto_remove = true;
+	st.status = RUNDIR_EXITED;
+	assert_int_equal(rundir_write_state(&rd, &st), 0);
+	rundir_state_done(&st);
+	/* Its owner lives. */
+	rundir_recover_all(dir);
+	assert_int_equal(access(rd.path, F_OK), 0);
+	close(TAKE_FD(rd.lock_fd));
+	assert_int_equal(rundir_recover(&rd, &e), 1);
+	assert_int_equal(access(rd.path, F_OK), -1);
+}
+
 static void test_reused_pid_is_spared(void **state)
 {
 	pid_t helper = crash(false, true);
@@ -331,6 +368,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_state_survives),
+		TEST(test_state_of_bytes_that_are_no_text),
 		TEST(test_damaged_state_is_an_error),
 		TEST(test_find),
 		TEST(test_name_goes_before_start_of_id),
@@ -338,6 +376,7 @@ int main(void)
 		TEST(test_owner_is_known_by_its_lock),
 		TEST(test_crash_is_cleaned_up),
 		TEST(test_crash_of_one_to_be_removed),
+		TEST(test_end_that_was_cut_off),
 		TEST(test_reused_pid_is_spared),
 		TEST(test_crash_without_a_state),
 		TEST(test_line_cut_off_by_the_crash),
