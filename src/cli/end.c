@@ -58,12 +58,20 @@ static void ask(struct ending *en, unsigned int seconds)
 		en->end->pending++;
 }
 
+/* An owner that is just ending, or has removed everything, answers nobody any more. */
+static bool has_ended(const struct target *t)
+{
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+
+	return rundir_read_state(&t->rd, &st, NULL) < 0 || st.status == RUNDIR_EXITED;
+}
+
 /* The container has ended, or won't by itself: see the owner off. */
 static int finish(struct ending *en, struct err *e)
 {
 	if (en->owner < 0)
 		return MIN(rundir_recover(&en->target->rd, e), 0);
-	if (en->answered && target_wait_owner(en->owner, MARGIN_MS) == 0)
+	if ((en->answered || has_ended(en->target)) && target_wait_owner(en->owner, MARGIN_MS) == 0)
 		return 0;
 	log_warn("the sandbox's process doesn't answer and is killed", "sandbox=%.12s pid=%d",
 		 en->target->rd.id, en->target->st.owner_pid);

@@ -440,11 +440,15 @@ static int run_it(struct run *run)
 
 static int wait_ready(int fd, const char *id)
 {
-	char code = CLI_FAILED;
+	struct err e = { 0 };
+	char code;
 
-	/* The end of the pipe without a byte: it died. What went wrong it has printed itself. */
-	if (read(fd, &code, 1) != 1)
-		return CLI_FAILED;
+	/* What went wrong it has printed itself, unless it died: the pipe's end without a byte. */
+	if (fd_read_full(fd, &code, 1) != 1) {
+		err_set(&e, -ECONNRESET, "the process in the background was killed");
+		err_stage(&e, "run");
+		return cli_fail(&e);
+	}
 	if (code == 0)
 		puts(id);
 	return (unsigned char)code;

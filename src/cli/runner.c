@@ -19,7 +19,8 @@
 
 #define DRAIN_MS    2000 /* for output that a background process still holds open */
 #define SHUTDOWN_MS 5000
-#define BROKEN_MS   1000 /* to end by itself when nobody reads its output any more */
+#define BROKEN_MS   1000  /* to end by itself when nobody reads its output any more */
+#define KILLED_MS   12000 /* from SIGKILL to its end; less than `podvm stop` waits for us */
 
 /* Passed on to the container, or what stops a detached one. */
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
@@ -43,10 +44,14 @@ struct runner {
 	char hostname[256];
 	enum phase phase;
 	bool ended;
+	bool exited; /* the container has ended, perhaps before its start was answered */
 	bool stop_requested;
-	int interrupted;    /* signal that came before the container ran */
-	uint64_t start_us;  /* when the container was told to start */
-	uint64_t output_us; /* of its first output */
+	bool killed;
+	bool stop_early;	    /* asked to stop before it ran */
+	unsigned int stop_early_ms; /* the least time that was given then */
+	int interrupted;	    /* signal that came before the container ran */
+	uint64_t start_us;	    /* when the container was told to start */
+	uint64_t output_us;	    /* of its first output */
 	int code;
 	struct err err;
 };
@@ -108,49 +113,85 @@ static void on_drain_timeout(void *data)
 	end(data);
 }
 
+/* The container has ended: its output is read to the end. */
+static void drain(struct runner *r)
+{
+	r->phase = DRAINING;
+	r->config->state->finished_ns = now_ns();
+	loop_timer_free(TAKE_PTR(r->kill_timer));
+	if (!r->streams || streams_done(r->streams) ||
+	    loop_timer_new(r->loop, DRAIN_MS, on_drain_timeout, r, &r->drain_timer) < 0)
+		end(r);
+}
+
+/* A lost connection is reported by the sandbox, which knows why. */
+static bool is_loss(const struct err *e)
+{
+	return e->code == -ECONNRESET || e->code == -ENOTCONN;
+}
+
 static void on_container_exit(void *data, const struct container_exit *exit, const struct err *e)
 {
 	struct runner *r = data;
 
 	if (!exit) {
-		/* A lost connection is reported by the sandbox, which knows why. */
-		if (e->code != -ECONNRESET)
+		if (!is_loss(e))
 			fail(r, e);
 		return;
 	}
 	if (r->phase != RUNNING && r->phase != STARTING)
 		return;
+	r->exited = true;
 	r->code = (int)exit->status;
 	r->config->state->exit_code = r->code;
 	r->config->state->oom_killed = exit->oom_killed;
-	r->config->state->finished_ns = now_ns();
-	r->phase = DRAINING;
-	if (!r->streams || streams_done(r->streams)) {
-		end(r);
-		return;
-	}
-	if (loop_timer_new(r->loop, DRAIN_MS, on_drain_timeout, r, &r->drain_timer) < 0)
-		end(r);
+	/* Before the answer to its start nobody knows whether the command has run at all. */
+	if (r->phase == RUNNING)
+		drain(r);
 }
 
 /* ---- stopping it ---- */
 
-static void on_kill_timeout(void *data)
+static void on_killed_timeout(void *data)
 {
 	struct runner *r = data;
+	struct err e = { 0 };
 
-	container_signal(r->container, SIGKILL);
+	err_set(&e, -ETIMEDOUT, "the guest did not end the container within %d s of SIGKILL",
+		KILLED_MS / 1000);
+	err_stage(&e, "stop");
+	fail(r, &e);
 }
 
-/* Stop as `podvm stop` does. Asked again with less time it hurries. */
+static void kill_container(struct runner *r)
+{
+	if (r->killed)
+		return;
+	r->killed = true;
+	container_signal(r->container, SIGKILL);
+	loop_timer_free(TAKE_PTR(r->kill_timer));
+	if (loop_timer_new(r->loop, KILLED_MS, on_killed_timeout, r, &r->kill_timer) < 0)
+		on_killed_timeout(r);
+}
+
+static void on_kill_timeout(void *data)
+{
+	kill_container(data);
+}
+
+/* Stop as `podvm stop` does. Asked again with less time it hurries; asked too early it waits. */
 static void stop(void *data, unsigned int timeout_ms)
 {
 	struct runner *r = data;
 
-	if (r->phase != RUNNING)
+	if (r->phase == STARTING) {
+		r->stop_early_ms = r->stop_early ? MIN(r->stop_early_ms, timeout_ms) : timeout_ms;
+		r->stop_early = true;
+	}
+	if (r->phase != RUNNING || r->killed)
 		return;
 	if (timeout_ms == 0) {
-		container_signal(r->container, SIGKILL);
+		kill_container(r);
 		return;
 	}
 	if (!r->stop_requested) {
@@ -160,7 +201,7 @@ static void stop(void *data, unsigned int timeout_ms)
 	r->stop_requested = true;
 	loop_timer_free(TAKE_PTR(r->kill_timer));
 	if (loop_timer_new(r->loop, timeout_ms, on_kill_timeout, r, &r->kill_timer) < 0)
-		container_signal(r->container, SIGKILL);
+		kill_container(r);
 }
 
 static void resize(struct runner *r)
@@ -214,7 +255,7 @@ static void on_streams_done(void *data, const struct err *e)
 {
 	struct runner *r = data;
 
-	if (e && e->code != -ECONNRESET && r->phase == RUNNING)
+	if (e && !is_loss(e) && r->phase <= RUNNING)
 		fail(r, e);
 	else if (r->phase == DRAINING)
 		end(r);
@@ -253,22 +294,28 @@ static void on_started(void *data, const struct err *e)
 	struct runner *r = data;
 	struct err err;
 
+	/* It's being ended already, or will be. */
+	if (r->phase != STARTING || (e && is_loss(e)))
+		return;
 	if (e) {
 		err = *e;
 		err_stage(&err, "start");
 		fail(r, &err);
 		return;
 	}
-	/* It may have ended already: its exit can come first. */
-	if (r->phase == STARTING) {
-		r->phase = RUNNING;
-		r->config->state->started_ns = now_ns();
-		write_state(r, RUNDIR_RUNNING);
-		if (r->config->terminal)
-			resize(r);
-	}
+	r->phase = RUNNING;
+	r->config->state->started_ns = now_ns();
+	write_state(r, RUNDIR_RUNNING);
 	if (r->config->ready)
 		r->config->ready(r->config->data);
+	if (r->exited) {
+		drain(r);
+		return;
+	}
+	if (r->config->terminal)
+		resize(r);
+	if (r->stop_early)
+		stop(r, r->stop_early_ms);
 }
 
 static void on_created(void *data, const struct err *e)
@@ -277,6 +324,9 @@ static void on_created(void *data, const struct err *e)
 	struct err err = { 0 };
 	int ret;
 
+	/* It's being ended already, or will be. */
+	if (r->phase != STARTING || (e && is_loss(e)))
+		return;
 	if (e) {
 		fail(r, e);
 		return;
