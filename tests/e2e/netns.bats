@@ -156,7 +156,8 @@ start_web_server() {
 	at_node curl -sf --max-time 120 -o "$E2E/tmp/large" http://10.66.0.3/large
 	assert_equal "$(sha256sum <"$E2E/tmp/large" | cut -d' ' -f1)" "$sum"
 	# And the other way: the guest connects.
-	at_node python3 -m http.server --directory "$E2E/tmp" 8000 >/dev/null 2>&1 3>&- &
+	# Not by at_node: its subshell would be what is killed.
+	ip netns exec "$NODE" python3 -m http.server --directory "$E2E/tmp" 8000 >/dev/null 2>&1 3>&- &
 	local server=$!
 	until_true 20 at_node curl -sf -o /dev/null http://10.66.0.1:8000/
 	run podvm exec web sh -c "printf 'GET /large HTTP/1.0\r\n\r\n' | nc 10.66.0.1 8000 |
