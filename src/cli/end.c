@@ -2,7 +2,9 @@
 #include "cli/end.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/pidfd.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -13,6 +15,9 @@
 
 /* Beyond the container's own timeout: the guest writes out its disks, the machine ends. */
 #define MARGIN_MS 20000
+
+/* For the undoing of a start. */
+#define INTERRUPT_MS 10000
 
 struct ending {
 	struct end *end;
@@ -44,7 +49,7 @@ static uint64_t timeout_ms(const struct target *t, unsigned int seconds)
 	return (uint64_t)1000 * (seconds == END_OWN_TIMEOUT ? t->st.stop_timeout : seconds);
 }
 
-/* Ask the owner; one that can't be asked is destroyed later. */
+/* Ask the owner; one that can't be asked is ended in finish(). */
 static void ask(struct ending *en, unsigned int seconds)
 {
 	Podvm__Control__V1__StopRequest req = PODVM__CONTROL__V1__STOP_REQUEST__INIT;
@@ -66,13 +71,24 @@ static bool has_ended(const struct target *t)
 	return rundir_read_state(&t->rd, &st, NULL) < 0 || st.status == RUNDIR_EXITED;
 }
 
+/* One that has no control socket yet is starting: SIGTERM makes it undo that. */
+static bool interrupt(const struct ending *en)
+{
+	return !en->client && pidfd_send_signal(en->owner, SIGTERM, NULL, 0) == 0 &&
+	       target_wait_owner(en->owner, INTERRUPT_MS) == 0;
+}
+
 /* The container has ended, or won't by itself: see the owner off. */
 static int finish(struct ending *en, struct err *e)
 {
-	if (en->owner < 0)
+	bool gone = en->owner < 0;
+
+	if (!gone && (en->answered || has_ended(en->target)))
+		gone = target_wait_owner(en->owner, MARGIN_MS) == 0;
+	else if (!gone)
+		gone = interrupt(en);
+	if (gone)
 		return MIN(rundir_recover(&en->target->rd, e), 0);
-	if ((en->answered || has_ended(en->target)) && target_wait_owner(en->owner, MARGIN_MS) == 0)
-		return 0;
 	log_warn("the sandbox's process doesn't answer and is killed", "sandbox=%.12s pid=%d",
 		 en->target->rd.id, en->target->st.owner_pid);
 	return target_destroy(en->target, e);

@@ -16,7 +16,7 @@
  * @each:	Called for each one as it has ended (@e is NULL) or couldn't be ended
  * @data:	For @each
  *
- * A sandbox whose owner doesn't answer in time is destroyed.
+ * One that is starting is interrupted; one whose owner doesn't answer in time is destroyed.
  *
  * Return: 0 or a negative errno when it couldn't even begin, with @e set
  */

@@ -419,6 +419,7 @@ static void say_oom(const struct run *run)
 static int run_it(struct run *run)
 {
 	struct err e = { 0 };
+	bool interrupted;
 	int code = 0;
 	int r;
 
@@ -426,10 +427,13 @@ static int run_it(struct run *run)
 	r = make_scratch(run, &e);
 	if (r == 0)
 		r = run_machine(run, &code, &e);
-	if (r < 0)
-		code = r == -EINTR && code ? code : exit_code(&e);
-	else
+	interrupted = r == -EINTR && code;
+	if (r == 0)
 		say_oom(run);
+	else if (!interrupted)
+		code = exit_code(&e);
+	else if (run->options.detach)
+		cli_fail(&e); /* who waits for it need not be who has interrupted it */
 	/* What never ran leaves nothing, and neither does what is to be removed. */
 	if (!run->began || run->options.rm)
 		(void)rundir_remove(&run->rd, NULL);

@@ -343,7 +343,8 @@ int rundir_recover(struct rundir *rd, struct err *e)
 	if (rd->lock_fd >= 0)
 		return 0;
 	r = take_lock(rd);
-	if (r == -EWOULDBLOCK)
+	/* Its owner lives, or has removed it meanwhile. */
+	if (r == -EWOULDBLOCK || r == -ENOENT)
 		return 0;
 	if (r < 0)
 		return err_errno(e, r, "cannot lock %s", rd->path);

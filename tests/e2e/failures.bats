@@ -270,6 +270,8 @@ monitor_of() {
 	run -0 podvm stop -t 1 victim
 	[ $((SECONDS - before)) -lt 60 ]
 	assert_equal "$(state_of victim status)" exited
+	# Its owner has given up by itself.
+	assert_match "$(state_of victim error)" "did not end the container"
 }
 
 @test "an owner that hangs can be stopped all the same" {
@@ -291,4 +293,39 @@ monitor_of() {
 	run -0 bash -c 'podvm run --rm "$base" sh -c "yes | head -c 100000; echo err >&2" >/dev/full'
 	run -0 podvm ps -aq
 	assert_equal "$output" ""
+}
+
+@test "a container that is starting can be stopped" {
+	podvm run --name victim "$base" sleep 1000 2>"$E2E/tmp/out" &
+	local pid=$!
+	until_true 30 monitor_of $pid
+	run -0 --separate-stderr podvm stop victim
+	assert_equal "$stderr" ""
+	wait_for $pid
+	assert_status 143
+	run -0 podvm ps -aq
+	assert_equal "$output" ""
+}
+
+@test "a detached container that is removed while it starts: who started it is told" {
+	podvm run -d --name victim "$base" sleep 1000 >"$E2E/tmp/out" 2>&1 &
+	local pid=$!
+	until_true 30 podvm inspect victim
+	run -0 podvm rm -f victim
+	wait_for $pid
+	[ "$status" -ne 0 ]
+	assert_match "$(cat "$E2E/tmp/out")" "podvm: interrupted by signal 15"
+}
+
+@test "a container that ends while it is stopped keeps its exit code" {
+	local pid
+	for delay in 0.3 0.5 0.7; do
+		podvm run --rm --name victim "$base" sh -c 'sleep 0.5; exit 7' &
+		pid=$!
+		until_true 60 podvm exec victim true
+		sleep $delay
+		podvm stop -t 5 victim || true
+		wait_for $pid
+		assert_status 7
+	done
 }

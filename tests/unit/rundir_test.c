@@ -302,6 +302,8 @@ static void test_end_that_was_cut_off(void **state)
 	close(TAKE_FD(rd.lock_fd));
 	assert_int_equal(rundir_recover(&rd, &e), 1);
 	assert_int_equal(access(rd.path, F_OK), -1);
+	/* Once more, by somebody who had it open. */
+	assert_int_equal(rundir_recover(&rd, &e), 0);
 }
 
 static void test_reused_pid_is_spared(void **state)
