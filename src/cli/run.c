@@ -108,6 +108,7 @@ static int get_image(struct run *run, const char *ref, struct err *e)
 
 struct name_check {
 	const char *name;
+	const char *own_id;
 	bool taken;
 };
 
@@ -115,8 +116,22 @@ static int check_name(void *data, struct rundir *rd, const struct rundir_state *
 {
 	struct name_check *c = data;
 
-	c->taken = st->name && str_eq(st->name, c->name);
+	c->taken = st->name && str_eq(st->name, c->name) && !str_eq(rd->id, c->own_id);
 	return c->taken;
+}
+
+/* Has another container the name that was asked for? */
+static int check_name_free(const struct run *run, struct err *e)
+{
+	struct name_check c = { .name = run->options.name, .own_id = run->rd.id };
+
+	if (c.name)
+		rundir_each(run->cli->config.state, check_name, &c);
+	if (!c.taken)
+		return 0;
+	err_set(e, -EEXIST, "the name %s is in use", c.name);
+	err_hint(e, "'podvm rm %s' removes the container that has it", c.name);
+	return -EEXIST;
 }
 
 /* podman's rule for names, so that scripts can rely on either. */
@@ -133,21 +148,14 @@ static bool name_valid(const char *name)
 
 static int check_names(struct run *run, struct err *e)
 {
-	struct name_check c = { .name = run->options.name };
+	const char *name = run->options.name;
 	int r;
 
 	if (run->options.hostname && (r = net_hostname_check(run->options.hostname, e)) < 0)
 		return r;
-	if (!c.name)
-		return 0;
-	if (!name_valid(c.name))
+	if (name && !name_valid(name))
 		return err_set(e, -EINVAL, "--name takes letters, digits, '_', '.' and '-' only");
-	rundir_each(run->cli->config.state, check_name, &c);
-	if (!c.taken)
-		return 0;
-	err_set(e, -EEXIST, "the name %s is in use", c.name);
-	err_hint(e, "'podvm rm %s' removes the container that has it", c.name);
-	return -EEXIST;
+	return check_name_free(run, e);
 }
 
 static int stop_signal(const struct run *run, struct err *e)
@@ -218,6 +226,15 @@ static int fill_state(struct run *run, const char *ref, char **args, int sig)
 	return r;
 }
 
+/* Of two that want one name at the same moment at least one sees the other, and gives up. */
+static int claim_name(struct run *run, struct err *e)
+{
+	int r = rundir_write_state(&run->rd, &run->state);
+
+	return r < 0 ? err_errno(e, r, "cannot write into %s", run->rd.path)
+		     : check_name_free(run, e);
+}
+
 /* The spec, and what other commands need to know of the image. */
 static int write_spec(struct run *run, char **args, struct err *e)
 {
@@ -261,6 +278,8 @@ static int prepare(struct run *run, const char *ref, char **args, struct err *e)
 	r = rundir_create(run->cli->config.state, &run->rd, e);
 	if (r == 0 && fill_state(run, ref, args, sig) < 0)
 		r = err_oom(e);
+	if (r == 0)
+		r = claim_name(run, e);
 	if (r == 0)
 		r = write_spec(run, args, e);
 	err_stage(e, "spec");

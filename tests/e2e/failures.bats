@@ -329,3 +329,17 @@ monitor_of() {
 		assert_status 7
 	done
 }
+
+@test "two containers want one name at the same moment" {
+	local first second failed=0
+	podvm run --rm --name victim "$base" sleep 2 2>"$E2E/tmp/out" &
+	first=$!
+	podvm run --rm --name victim "$base" sleep 2 2>>"$E2E/tmp/out" &
+	second=$!
+	for pid in $first $second; do
+		wait_for "$pid"
+		[ "$status" -eq 0 ] || failed=$((failed + 1))
+	done
+	[ $failed -ge 1 ]
+	assert_match "$(cat "$E2E/tmp/out")" "the name victim is in use"
+}
