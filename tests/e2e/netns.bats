@@ -305,6 +305,8 @@ start_web_server() {
 	pod_state >"$E2E/tmp/before"
 	start web sleep 100000
 	kill -9 "$(state_of web pid)"
+	# While it dies it's still the owner.
+	until_true 10 no_processes
 	podvm ps -a >/dev/null
 	pod_state >"$E2E/tmp/after"
 	diff "$E2E/tmp/before" "$E2E/tmp/after"
