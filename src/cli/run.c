@@ -58,11 +58,12 @@ static int open_guest_image(struct run *run, struct err *e)
 	int r;
 
 	r = guest_image_open(dir, run->options.debug, &run->guest, e);
-	if (r == 0 && run->options.kernel &&
-	    str_set(&run->guest.kernel_path, run->options.kernel) < 0)
-		r = err_oom(e);
-	if (r == 0 && access(run->guest.kernel_path, R_OK) < 0)
-		r = err_errno(e, -errno, "cannot read the kernel %s", run->guest.kernel_path);
+	if (r == 0 && run->options.kernel) {
+		free(run->guest.kernel_path);
+		run->guest.kernel_path = realpath(run->options.kernel, NULL);
+		if (!run->guest.kernel_path || access(run->guest.kernel_path, R_OK) < 0)
+			r = err_errno(e, -errno, "cannot read the kernel %s", run->options.kernel);
+	}
 	err_stage(e, "guest image");
 	return r;
 }

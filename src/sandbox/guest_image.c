@@ -151,7 +151,11 @@ int guest_image_open(const char *dir, bool debug, struct guest_image *ret, struc
 	size_t len;
 	int r;
 
-	if (!path || str_set(&image.dir, dir) < 0)
+	if (!path)
+		return err_oom(e);
+	/* The monitor gets paths of its files, and has another working directory. */
+	image.dir = realpath(dir, NULL);
+	if (!image.dir && str_set(&image.dir, dir) < 0)
 		return err_oom(e);
 	r = file_read(AT_FDCWD, path, MANIFEST_MAX, &text, &len);
 	if (r < 0) {

@@ -28,6 +28,12 @@ teardown() {
 	assert_equal "$output" "$(podvm image info --json | jq -r .kernel_version)"
 }
 
+@test "guest image and kernel by relative paths" {
+	cd "$PODVM_IMAGE"
+	run -0 podvm run --rm --net none --image . --kernel vmlinux "$base" uname -r
+	assert_equal "$output" "$(jq -r .kernel.version manifest.json)"
+}
+
 @test "it is PID 1 and sees no process of the guest" {
 	run -0 inside 'ps | grep -v -e ps -e grep -e PID -e "sh -c"'
 	assert_match "$output" "^ *1 root .*sleep 100000$"
