@@ -153,7 +153,9 @@ static void add_machine(struct cmdline *c)
 	if (kvm)
 		opt(c, "-accel", "kvm");
 	else
-		opt(c, "-accel", "tcg,tb-size=%d", TB_SIZE_MIB);
+		/* One thread for all CPUs: a guest with several, whose kernel patches its own code
+		 * while it boots, was seen to crash with QEMU 7.2's thread per CPU. */
+		opt(c, "-accel", "tcg,tb-size=%d,thread=single", TB_SIZE_MIB);
 	/* Emulated, `rep movsb` goes byte by byte: without ERMS the guest's kernel copies by words.
 	 */
 	opt(c, "-cpu", kvm ? "host" : "max,-erms");

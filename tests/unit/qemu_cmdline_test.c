@@ -226,6 +226,7 @@ static void test_emulation(void **state)
 	const char *args = make(bed);
 
 	assert_has(args, "\ntcg,tb-size=");
+	assert_has(args, ",thread=single\n");
 	assert_has(args, "\n-cpu\nmax,-erms\n");
 	assert_has(args, "pit=on,pic=on,rtc=on");
 	assert_has(args, " mitigations=off ");
