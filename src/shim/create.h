@@ -2,11 +2,52 @@
 #ifndef PODVM_SHIM_CREATE_H
 #define PODVM_SHIM_CREATE_H
 
-/* What is only needed while a task is created. */
+/*
+ * Theory of operation
+ *
+ * A Create is a table of stages (create.c), which run when the pod's machine does:
+ *
+ *	rootfs		what containerd mounts as the root file system becomes something that the
+ *			machine can have (rootfs.h)
+ *	spec		config.json for the host becomes one for the guest (spec.h)
+ *	volumes		what the spec binds from the host is brought to the machine (volumes.h)
+ *	guest		the sandbox core makes the container (sandbox/container.h)
+ *
+ * Each stage puts its part into config. What a stage took on the host belongs to the task and is
+ * released with it, so a Create that fails undoes nothing itself: it frees the task.
+ */
 
-struct task_create;
+#include "proto/task.pb-c.h"
+#include "sandbox/container.h"
+#include "sandbox/stages.h"
+#include "shim/spec.h"
 
-/** create_free() - Free it; NULL is fine */
+struct task;
+
+/**
+ * struct task_create - A Create that is under way
+ * @req:	Its request
+ * @spec:	config.json, later the one for the guest
+ * @member:	It's a container of a CRI pod
+ * @rootfs:	Where the root file system will be in the guest
+ * @plan:	What the spec wants of the host
+ * @config:	The container for the sandbox core
+ * @text:	@spec as text
+ * @texts:	Contents of the small files
+ */
+struct task_create {
+	const Containerd__Task__V2__CreateTaskRequest *req;
+	struct json_object *spec;
+	bool member;
+	struct stages stages;
+	char *rootfs;
+	struct spec_plan plan;
+	struct container_config config;
+	char *text;
+	char *texts[SPEC_MAX_FILES];
+};
+
+/** create_free() - End it if it's under way, and free it; NULL is fine */
 void create_free(struct task_create *c);
 
 #endif

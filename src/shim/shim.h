@@ -13,10 +13,10 @@
  *	remove.c	`delete`: cleans up after a shim that has crashed
  *	daemon.c	the daemon: serves until Shutdown finds no task
  *	service.c	containerd's Task service (v2 and v3): requests to tasks, tasks to answers
- *	task.c		a container: create, start, exit, delete
+ *	task.c		a container: start, exit, delete
+ *	create.c	how one is made, in stages: rootfs.c, spec.c, volumes.c
  *	process.c	a process of one (its first, or an exec): streams, exit, waiting
  *	pod.c		the machine: starts with the first Create, ends with the pod
- *	spec.c		config.json of the host to one for the guest
  *	mounts.c	what the machine sees of the host
  *	events.c, oom.c, procio.c, logger.c, stats.c
  *

@@ -34,6 +34,15 @@ struct process *task_exec(struct task *t, const char *exec_id)
 	return NULL;
 }
 
+int task_note_share(struct task *t, const char *name, struct err *e)
+{
+	t->names[t->n_names] = strdup(name);
+	if (!t->names[t->n_names])
+		return err_oom(e);
+	t->n_names++;
+	return 0;
+}
+
 static void remove_shares(struct task *t)
 {
 	while (t->n_names > 0) {

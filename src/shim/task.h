@@ -32,6 +32,12 @@ void task_start(struct task *t, struct ttrpc_call *call);
 /** task_delete() - Remove a task that doesn't run, and answer the call */
 void task_delete(struct task *t, struct ttrpc_call *call);
 
+/**
+ * task_note_share() - Remember something that is about to be mounted for a task
+ * @name:	In the pod's shared directory; it's unmounted with the task
+ */
+int task_note_share(struct task *t, const char *name, struct err *e);
+
 /** task_free() - Forget it */
 void task_free(struct task *t);
 
