@@ -7,7 +7,7 @@
 #	oci/		OCI layout with the tags
 #			  base	  busybox alone, no user database but root and daemon
 #			  config  base, with everything set that an image config can set
-#			  debian  a small Debian with nginx, redis and python3
+#			  debian  a small Debian with nginx, redis, python3 and network tools
 #			  nginx, redis, python  the same layers, each with its own command
 #	base.docker.tar, base.oci.tar	archives of base
 #	rootfs/		base, unpacked
@@ -22,6 +22,7 @@ key=$(sha256sum "$0" | cut -c1-16)
 dir=$cache/$key
 suite=bookworm
 packages=nginx-light,redis-server,redis-tools,python3-minimal
+packages+=,iperf3,iproute2,iputils-ping,ethtool
 
 say() {
 	echo "test images: $*" >&2
