@@ -6,6 +6,8 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
+#include "sandbox/fault.h"
 
 static void finish(struct stages *s, const struct err *e)
 {
@@ -37,6 +39,8 @@ static void advance(struct stages *s)
 
 	s->timings[s->n_timings].name = s->table[s->current].name;
 	s->timings[s->n_timings++].us = now - s->began_us;
+	log_debug("stage", "name=%s us=%llu", s->table[s->current].name,
+		  (unsigned long long)(now - s->began_us));
 	s->began_us = now;
 	s->current++;
 }
@@ -47,8 +51,13 @@ static void run(void *data)
 	struct err e = { 0 };
 
 	while (s->current < s->n) {
-		int r = s->table[s->current].start(s->obj, &e);
+		const struct stage *stage = &s->table[s->current];
+		int r = fault_before(stage->name, &e);
 
+		if (r == 0)
+			r = stage->start(s->obj, &e);
+		if (r == 0)
+			r = fault_after(stage->name, &e);
 		if (r == STAGE_PENDING)
 			return;
 		if (r < 0) {
@@ -98,8 +107,17 @@ int stages_run(struct stages *s, struct loop *loop, const struct stage *table, s
 
 void stages_next(struct stages *s, const struct err *e)
 {
+	struct err err = { 0 };
+
 	if (!s->running)
 		return;
+	if (!e) {
+		int r = fault_after(s->table[s->current].name, &err);
+
+		if (r == STAGE_PENDING)
+			return;
+		e = r < 0 ? &err : NULL;
+	}
 	if (e) {
 		fail(s, e);
 		return;
