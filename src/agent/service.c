@@ -29,6 +29,7 @@ static const ttrpc_handler handlers[] = {
 	serve_stats_container,
 	serve_list_processes,
 	serve_remove_container,
+	serve_read_file,
 	serve_exec,
 	serve_signal,
 	serve_wait,

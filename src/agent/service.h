@@ -66,6 +66,7 @@ HANDLER(serve_update_container);
 HANDLER(serve_stats_container);
 HANDLER(serve_list_processes);
 HANDLER(serve_remove_container);
+HANDLER(serve_read_file);
 HANDLER(serve_exec);
 HANDLER(serve_signal);
 HANDLER(serve_wait);

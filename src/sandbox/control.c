@@ -53,6 +53,7 @@ static const char *const forwarded[] = {
 	"GetLog",	  "GetMetrics",	   "PauseContainer", "ResumeContainer", "UpdateContainer",
 	"StatsContainer", "ListProcesses", "Exec",	     "Signal",		"Wait",
 	"RemoveProcess",  "ReadOutput",	   "WriteInput",     "CloseInput",	"ResizeTerminal",
+	"ReadFile",
 };
 
 static void forward_free(struct forward *f)

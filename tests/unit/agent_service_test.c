@@ -219,6 +219,44 @@ static void test_unknown(void **state)
 	assert_string_equal(e.msg, "no such process");
 }
 
+static int read_file(struct fixture *t, char *path, uint32_t max, char **ret)
+{
+	PB(ReadFileRequest) req = PODVM__AGENT__V1__READ_FILE_REQUEST__INIT;
+	PB(ReadFileResponse) * resp;
+	ProtobufCMessage *msg;
+	struct err e = { 0 };
+	int r;
+
+	req.container_id = "c";
+	req.path = path;
+	req.max = max;
+	r = call(t, "ReadFile", &req.base, &msg, &e);
+	if (r < 0)
+		return r;
+	resp = (void *)msg;
+	*ret = strndup((char *)resp->data.data, resp->data.len);
+	assert_non_null(*ret);
+	protobuf_c_message_free_unpacked(msg, NULL);
+	return 0;
+}
+
+/* The container's root is that of its first process: here ours. */
+static void test_read_file(void **state)
+{
+	struct fixture *t = *state;
+	struct process *p = run_shell(t, "c", "read x");
+	_cleanup_(freep) char *text = NULL;
+
+	assert_int_equal(read_file(t, "/../etc/passwd", 0, &text), 0);
+	assert_true(str_starts(text, "root:"));
+	assert_int_equal(read_file(t, "/etc/passwd", 4, &text), -ENOBUFS);
+	assert_int_equal(read_file(t, "/etc", 0, &text), -EINVAL);
+	assert_int_equal(read_file(t, "/no-such-file", 0, &text), -ENOENT);
+	assert_int_equal(read_file(t, "/proc/version", 0, &text), -EIO);
+	p->container->state = CONTAINER_STOPPED;
+	assert_int_equal(read_file(t, "/etc/passwd", 0, &text), -EINVAL);
+}
+
 static void test_create_is_checked(void **state)
 {
 	struct fixture *t = *state;
@@ -584,14 +622,23 @@ static void test_unclaimed_end(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_hello),	    TEST(test_metrics),
-		TEST(test_unknown),	    TEST(test_create_is_checked),
-		TEST(test_exec_is_checked), TEST(test_exit_status),
-		TEST(test_signal),	    TEST(test_output),
-		TEST(test_input),	    TEST(test_input_nobody_reads),
-		TEST(test_much_data),	    TEST(test_no_terminal),
-		TEST(test_events),	    TEST(test_events_lost),
-		TEST(test_workers),	    TEST(test_programs),
+		TEST(test_hello),
+		TEST(test_metrics),
+		TEST(test_unknown),
+		TEST(test_read_file),
+		TEST(test_create_is_checked),
+		TEST(test_exec_is_checked),
+		TEST(test_exit_status),
+		TEST(test_signal),
+		TEST(test_output),
+		TEST(test_input),
+		TEST(test_input_nobody_reads),
+		TEST(test_much_data),
+		TEST(test_no_terminal),
+		TEST(test_events),
+		TEST(test_events_lost),
+		TEST(test_workers),
+		TEST(test_programs),
 		TEST(test_unclaimed_end),
 	};
 
