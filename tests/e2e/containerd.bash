@@ -8,7 +8,10 @@
 
 runtime=io.containerd.podvm.v2
 image=registry.local/base:1
-export runtime image
+# Of a bridge, and of its network: another for every containerd that runs at the same moment.
+BRIDGE=${E2E_BRIDGE:-pve2e0}
+SUBNET=${E2E_SUBNET:-10.213.77}
+export runtime image BRIDGE SUBNET
 
 ctr() {
 	"$CONTAINERD/bin/ctr" -a "$CONTAINERD/c.sock" "$@"
@@ -81,12 +84,15 @@ write_containerd_config() {
 	else
 		write_config_1
 	fi >"$CONTAINERD/config.toml"
+}
+
+write_cni_config() {
 	mkdir -p "$CONTAINERD/cni"
 	cat >"$CONTAINERD/cni/10-test.conflist" <<-END
 		{"cniVersion": "0.4.0", "name": "podvm-e2e", "plugins": [
-		  {"type": "bridge", "bridge": "pve2e0", "isGateway": true,
+		  {"type": "bridge", "bridge": "$BRIDGE", "isGateway": true,
 		   "ipam": {"type": "host-local", "dataDir": "$CONTAINERD/ipam",
-		            "ranges": [[{"subnet": "10.213.77.0/24"}]],
+		            "ranges": [[{"subnet": "$SUBNET.0/24"}]],
 		            "routes": [{"dst": "0.0.0.0/0"}]}}]}
 	END
 }
@@ -120,21 +126,29 @@ setup_containerd() {
 	ln -sf "$(readlink -f "$shim")" "$CONTAINERD/bin/containerd-shim-podvm-v2"
 	ln -sf "${CONTAINERD_BIN:-/usr/bin}"/{containerd,ctr} "$CONTAINERD/bin/"
 	write_containerd_config
+	write_cni_config
 	start_containerd
 	skopeo copy -q "$base" "oci-archive:$CONTAINERD/image.tar:$image"
 	ctr image import "$CONTAINERD/image.tar"
 	ctr -n k8s.io image import "$CONTAINERD/image.tar"
 	until_true 30 network_ready
-	ls /run/containerd/s >"$CONTAINERD/sockets"
+}
+
+# Sockets of our shims that are still there. (The directory isn't ours alone.)
+our_sockets() {
+	local socket
+	for socket in $(sed -n 's/.*the shim serves.* socket=\([^ "\\]*\).*/\1/p' "$CONTAINERD/log"); do
+		[ ! -e "$socket" ] || echo "$socket"
+	done
 }
 
 # Fails when anything is left but what containerd itself keeps.
 teardown_containerd() {
 	until_true 10 no_shims || fail "shims are left: $(our_processes)" || return 1
-	assert_equal "$(ls /run/containerd/s)" "$(cat "$CONTAINERD/sockets")"
+	assert_equal "$(our_sockets)" ""
 	assert_equal "$(find "$CONTAINERD"/state/io.containerd.runtime.v2.task -mindepth 2)" ""
 	stop_containerd
-	ip link del pve2e0 2>/dev/null || true
+	ip link del "$BRIDGE" 2>/dev/null || true
 	umount -R "$CONTAINERD" 2>/dev/null || true
 	rm -rf --one-file-system "$CONTAINERD"
 	common_teardown_file
