@@ -41,6 +41,7 @@
 /* In the order of vmm.h's enum vmm_accel. */
 enum config_accel { CONFIG_ACCEL_AUTO, CONFIG_ACCEL_KVM, CONFIG_ACCEL_TCG };
 enum config_net { CONFIG_NET_USER, CONFIG_NET_NONE };
+enum config_switch { CONFIG_NO, CONFIG_YES };
 enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
 
 /* Strings are never NULL after a successful config_load(); sizes are bytes, durations ms. */
@@ -61,6 +62,7 @@ struct config {
 	uint64_t memory;	 /* guest memory when the user sets no limit */
 	uint64_t guest_overhead; /* added to the user's limit: guest kernel and agent */
 	uint64_t scratch_size;	 /* writable layer */
+	unsigned int debug;	 /* enum config_switch: debug variant of the guest image */
 
 	/* [start] */
 	uint64_t boot_timeout;	/* VMM started -> agent has dialled */
@@ -71,6 +73,9 @@ struct config {
 	char *subnet;	  /* IPv4 network of user mode, "10.0.2.0/24" */
 	char *subnet6;	  /* IPv6 network of user mode, a /64 */
 	unsigned int mtu; /* of user mode */
+
+	/* [annotations] */
+	char *annotations; /* names that pods may use, separated by blanks */
 
 	/* [log] */
 	unsigned int log_level; /* enum log_level */
@@ -112,6 +117,20 @@ int config_load_file(struct config *c, const char *path, struct err *e);
  * Return: 0 or a negative errno
  */
 int config_parse(struct config *c, const char *name, const char *text, size_t len, struct err *e);
+
+/* Annotations of pods that concern us begin with this. */
+#define CONFIG_ANNOTATION_PREFIX "podvm.io/"
+
+/**
+ * config_annotate() - Take over a pod's annotation, if the configuration allows it by name
+ * @c:		Configuration of this pod
+ * @name:	"podvm.io/memory"
+ * @value:	As in the file
+ * @e:		Names the annotation, and says what is known, allowed, or a value of it
+ *
+ * Return: 0, -EPERM (it isn't allowed), -EINVAL or -ENOMEM
+ */
+int config_annotate(struct config *c, const char *name, const char *value, struct err *e);
 
 /** config_defaults() - Set every key to its default. Return: 0 or -ENOMEM; @c is empty then */
 int config_defaults(struct config *c);

@@ -33,6 +33,11 @@ static const char *const level_words[] = {
 	[LOG_LEVEL_DEBUG] = "debug",
 	NULL,
 };
+static const char *const switch_words[] = {
+	[CONFIG_NO] = "no",
+	[CONFIG_YES] = "yes",
+	NULL,
+};
 static const char *const driver_words[] = { "qemu", NULL };
 static const char *const machine_words[] = { "microvm", "q35", NULL };
 
@@ -65,6 +70,8 @@ const struct config_key config_keys[] = {
 	  "Memory that a sandbox gets on top of its memory limit, for the guest's kernel and agent." },
 	{ "vm", "scratch_size", CONFIG_SIZE, AT(scratch_size), 16 * MIB, 16 * TIB, NULL, "10G",
 	  "Size of a container's writable layer. It takes up only what is written." },
+	{ "vm", "debug", CONFIG_ENUM, AT(debug), 0, 0, switch_words, "no",
+	  "Whether the debug variant of the guest image is used, whose kernel prints all it has to say." },
 
 	{ "start", "boot_timeout", CONFIG_DURATION, AT(boot_timeout), SEC, 3600 * SEC, NULL, "60s",
 	  "How long a guest may take to boot. Emulation on a busy machine is slow." },
@@ -80,6 +87,10 @@ const struct config_key config_keys[] = {
 	  "IPv6 network that the user mode shows to guests." },
 	{ "net", "mtu", CONFIG_UINT, AT(mtu), 1280, 65520, NULL, "65520",
 	  "MTU of the guest's interface in user mode. Large is fast: passt makes segments of its own." },
+
+	{ "annotations", "allowed", CONFIG_ANNOTATIONS, AT(annotations), 0, 0, NULL, "",
+	  "Annotations by which a pod may choose its own value of a key above, separated by blanks.\n"
+	  "podvm.conf(5) lists them. A pod that has another one of podvm.io/ isn't created." },
 
 	{ "log", "level", CONFIG_ENUM, AT(log_level), 0, 0, level_words, "warn",
 	  "The least severe messages that are logged." },

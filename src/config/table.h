@@ -19,8 +19,9 @@ enum config_type {
 	CONFIG_SUBNET6, /* IPv6 network with a prefix length of 64 */
 	CONFIG_ENUM,	/* one of a list of words */
 	CONFIG_UINT,
-	CONFIG_SIZE,	 /* bytes, as parse_size() takes them */
-	CONFIG_DURATION, /* milliseconds; in the file with a unit: ms, s, min */
+	CONFIG_ANNOTATIONS, /* names for config_annotate(), separated by blanks; may be empty */
+	CONFIG_SIZE,	    /* bytes, as parse_size() takes them */
+	CONFIG_DURATION,    /* milliseconds; in the file with a unit: ms, s, min */
 };
 
 /**
@@ -64,6 +65,9 @@ const struct config_key *config_key_find(const char *section, const char *name);
  */
 int config_value_set(struct config *c, const struct config_key *k, const char *value,
 		     struct err *e);
+
+/** config_check_annotations() - Check a CONFIG_ANNOTATIONS. Return: 0, -EINVAL or -ENOMEM */
+int config_check_annotations(const char *value, struct err *e);
 
 /** config_value_text() - Append a value as config_value_set() takes it. Return: as buf_append() */
 int config_value_text(const struct config *c, const struct config_key *k, struct buf *out);

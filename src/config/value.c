@@ -29,6 +29,7 @@ bool config_value_is_string(const struct config_key *k)
 	case CONFIG_PROGRAM:
 	case CONFIG_SUBNET4:
 	case CONFIG_SUBNET6:
+	case CONFIG_ANNOTATIONS:
 		return true;
 	case CONFIG_ENUM:
 	case CONFIG_UINT:
@@ -103,6 +104,9 @@ static int check_string(const struct config_key *k, const char *value, struct er
 		break;
 	case CONFIG_PROGRAM:
 		r = *value ? check_path(value, e) : 0;
+		break;
+	case CONFIG_ANNOTATIONS:
+		r = config_check_annotations(value, e);
 		break;
 	case CONFIG_SUBNET4:
 		r = check_subnet(AF_INET, value, 8, 27, e);

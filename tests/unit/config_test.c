@@ -315,11 +315,67 @@ static void test_packaged_file(void **state)
 	assert_int_equal(parse(buf_cstr(&active), &c, NULL), 0);
 }
 
+/* What annotating a pod's configuration is answered. */
+static int annotate(const char *allowed, const char *name, const char *value, struct config *c,
+		    struct err *e)
+{
+	char text[256];
+
+	snprintf(text, sizeof(text), "[annotations]\nallowed = %s\n", allowed);
+	assert_int_equal(parse(text, c, e), 0);
+	return config_annotate(c, name, value, e);
+}
+
+static void test_annotations(void **state)
+{
+	static const struct {
+		const char *allowed;
+		const char *name;
+		const char *value;
+		int result;
+		const char *msg;
+	} cases[] = {
+		{ "podvm.io/vcpus  podvm.io/memory", "podvm.io/memory", "1G", 0, NULL },
+		{ "podvm.io/memory", "podvm.io/memory", "1X", -EINVAL,
+		  "annotation podvm.io/memory = \"1X\": it must be a size such as 256M or 10G from "
+		  "64M to 1T" },
+		{ "podvm.io/memory", "podvm.io/memory", "", -EINVAL,
+		  "annotation podvm.io/memory = \"\": it must be a size such as 256M or 10G from "
+		  "64M "
+		  "to 1T" },
+		{ "podvm.io/vcpus", "podvm.io/memory", "1G", -EPERM,
+		  "the annotation podvm.io/memory isn't allowed on this machine" },
+		{ "", "podvm.io/memory", "1G", -EPERM,
+		  "the annotation podvm.io/memory isn't allowed on this machine" },
+		{ "podvm.io/memory", "podvm.io/mem", "1G", -EINVAL,
+		  "there is no annotation \"podvm.io/mem\"" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_(config_done) struct config c = CONFIG_INIT;
+		struct err e = { 0 };
+
+		assert_int_equal(annotate(cases[i].allowed, cases[i].name, cases[i].value, &c, &e),
+				 cases[i].result);
+		assert_string_equal(e.msg, cases[i].msg ? cases[i].msg : "");
+		assert_int_equal(c.memory, (uint64_t)(cases[i].result ? 256 : 1024) << 20);
+	}
+}
+
+static void test_annotations_are_checked(void **state)
+{
+	assert_refused("[annotations]\nallowed = podvm.io/memory podvm.io/root\n",
+		       "test.conf:2: [annotations] allowed = \"podvm.io/memory podvm.io/root\": "
+		       "there is no annotation \"podvm.io/root\"");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_annotations),
+		TEST(test_annotations_are_checked),
 		TEST(test_defaults),
 		TEST(test_every_type),
 		TEST(test_empty_is_default),
