@@ -3,7 +3,7 @@
 #
 # A containerd of our own, in directories of our own, that runs containers with the shim. To be
 # loaded after helpers.bash. CONTAINERD_BIN is the directory of another containerd and ctr than
-# Debian's, of version 1.6 or later.
+# Debian's, of version 1.6 or later (see tests/tools.sh).
 # shellcheck disable=SC2154
 
 runtime=io.containerd.podvm.v2
@@ -12,6 +12,8 @@ image=registry.local/base:1
 BRIDGE=${E2E_BRIDGE:-pve2e0}
 SUBNET=${E2E_SUBNET:-10.213.77}
 export runtime image BRIDGE SUBNET
+# That this machine's control groups are of version 1 is nothing that a test wants to read.
+export CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1
 
 ctr() {
 	"$CONTAINERD/bin/ctr" -a "$CONTAINERD/c.sock" "$@"
@@ -155,7 +157,7 @@ teardown_containerd() {
 }
 
 network_ready() {
-	cri Status | jq -e 'all(.status.conditions[]; .status)'
+	cri Status | jq -e 'all(.status.conditions[] | select(.type | endswith("Ready")); .status)'
 }
 
 no_shims() {

@@ -1,0 +1,90 @@
+#!/bin/bash
+# SPDX-License-Identifier: Apache-2.0
+#
+# Provides the programs of other projects that tests run and Debian 12 doesn't have, and prints their
+# directory:
+#
+#	tools.sh containerd	containerd and ctr, version 2
+#	tools.sh cri-tools	crictl and critest
+#
+# They are built from Go modules, pinned by version and checksum (a module's go.sum pins what it
+# needs), which takes minutes, once: the directory is below ${PODVM_CACHE:-~/.cache/podvm}. Without
+# a Go that is new enough it says so and fails.
+set -euo pipefail
+
+cache=${PODVM_CACHE:-${HOME:-/root}/.cache/podvm}/tools
+
+say() {
+	echo "tools: $*" >&2
+}
+
+usage() {
+	say "usage: tools.sh containerd|cri-tools"
+	exit 2
+}
+
+check_go() {
+	PATH=$PATH:/usr/local/go/bin
+	command -v go >/dev/null || {
+		say "$tool $version has to be built, and there is no Go (1.26 or later) to do it"
+		exit 1
+	}
+}
+
+# module NAME SUM: prints where its sources are.
+module() {
+	local json
+	json=$(cd / && go mod download -json "$1@$version") || {
+		say "$1 $version is not to be had: $(jq -r '.Error // empty' <<<"$json")"
+		return 1
+	}
+	if [ "$(jq -r .Sum <<<"$json")" != "$2" ]; then
+		say "$1 $version has another checksum than it should have"
+		return 1
+	fi
+	jq -r .Dir <<<"$json"
+}
+
+# build WHAT LDFLAGS [ARGUMENT...]
+build() {
+	local what=$1 ldflags=$2
+	shift 2
+	nice go "$what" -mod=readonly -trimpath -buildvcs=false -ldflags="-s -w $ldflags" "$@" >&2
+}
+
+make_containerd() {
+	local source name=github.com/containerd/containerd/v2
+	source=$(module $name h1:p6Qg+xbEz8lvwdhHDx0U469xENvp4LgGBx+E7djXkGw=)
+	cd "$source"
+	build build "-X $name/version.Version=$version" -tags no_btrfs,no_zfs -o "$1/" \
+		./cmd/containerd ./cmd/ctr
+}
+
+make_cri_tools() {
+	local source name=sigs.k8s.io/cri-tools
+	source=$(module $name h1:Xt+LLvBVH1Fnp/AR2EyHApyWS/88y2KlWjlDc2HR+aw=)
+	cd "$source"
+	build build "-X $name/pkg/version.Version=$version" -o "$1/" ./cmd/crictl
+	build "test" "-X $name/pkg/version.Version=$version" -c -o "$1/critest" ./cmd/critest
+}
+
+tool=${1:-}
+case $tool in
+containerd) version=v2.4.2 ;;
+cri-tools) version=v1.36.0 ;;
+*) usage ;;
+esac
+dir=$cache/$tool-$version
+mkdir -p "$cache"
+exec 9>"$cache/lock"
+flock 9
+if [ ! -d "$dir" ]; then
+	check_go
+	say "$tool $version (takes minutes, once)"
+	tmp=$(mktemp -d "$cache/.tmp-XXXXXX")
+	trap 'rm -rf "$tmp"' EXIT
+	(make_"${tool/-/_}" "$tmp")
+	chmod 755 "$tmp"
+	mv "$tmp" "$dir"
+fi
+echo "$dir"
