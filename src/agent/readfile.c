@@ -79,12 +79,13 @@ HANDLER(serve_read_file)
 	const PB(ReadFileRequest) *req = (const void *)msg;
 	struct container *c = find_container(data, call, req->container_id);
 	PB(ReadFileResponse) resp = PODVM__AGENT__V1__READ_FILE_RESPONSE__INIT;
-	size_t max = req->max ? MIN((size_t)req->max, READ_MAX) : READ_DEFAULT;
 	_cleanup_(freep) char *text = NULL;
 	struct err e = { 0 };
+	size_t max;
 
 	if (!c)
 		return;
+	max = req->max ? MIN((size_t)req->max, READ_MAX) : READ_DEFAULT;
 	if (read_file(c, req->path, max, &text, &resp.data.len, &e) < 0) {
 		ttrpc_reply_err(call, &e);
 		return;
