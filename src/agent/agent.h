@@ -12,6 +12,7 @@
  *
  *	host ── ttrpc ── service.c ──┬── sandbox.c    identity: network.c, sysctl.c, clock, entropy
  *	                             ├── files.c      small files for containers
+ *	                             ├── volume.c     volumes that the host keeps in step
  *	                             ├── container.c  create, start, remove: storage.c, crun.c
  *	                             ├── exec.c       further processes: crun.c
  *	                             ├── process.c    wait, exit;  streams.c: pipes and terminals

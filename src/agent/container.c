@@ -103,6 +103,15 @@ static int container_new(struct agent *a, const char *id, struct container **ret
 
 /* ---- taking a container away: used by Remove and by a Create that failed ---- */
 
+/* The host's files for it. */
+static int remove_files(const char *id)
+{
+	char path[sizeof(DIR_FILES) + ID_MAX + 1];
+
+	snprintf(path, sizeof(path), DIR_FILES "/%s", id);
+	return rm_rf(AT_FDCWD, path);
+}
+
 /* Worker: kill what is left, wait for its end, remove what crun and we made for it. */
 static int work_cleanup(void *arg, struct err *e)
 {
@@ -124,6 +133,8 @@ static int work_cleanup(void *arg, struct err *e)
 	r = crun_forget(c->id);
 	if (r == 0)
 		r = rm_rf(AT_FDCWD, container_bundle(c, bundle));
+	if (r == 0)
+		r = remove_files(c->id);
 	return r < 0 ? err_errno(e, r, "cannot remove the files of container %s", c->id) : 0;
 }
 

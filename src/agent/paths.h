@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #define DIR_PODVM   "/run/podvm"	 /* files and mounts of the host: its own tmpfs */
+#define DIR_FILES   "/run/podvm/files"	 /* one directory per container */
 #define DIR_AGENT   "/run/agent"	 /* our own small files */
 #define DIR_BUNDLES "/run/agent/bundles" /* one directory per container */
 #define DIR_CRUN    "/run/crun"		 /* crun's state */

@@ -39,6 +39,9 @@ static const ttrpc_handler handlers[] = {
 	serve_close_input,
 	serve_resize_terminal,
 	serve_connect,
+	serve_update_volume,
+	serve_read_volume,
+	serve_lookup_devices,
 };
 
 static struct ttrpc_service service = {

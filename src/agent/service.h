@@ -76,5 +76,8 @@ HANDLER(serve_write_input);
 HANDLER(serve_close_input);
 HANDLER(serve_resize_terminal);
 HANDLER(serve_connect);
+HANDLER(serve_update_volume);
+HANDLER(serve_read_volume);
+HANDLER(serve_lookup_devices);
 
 #endif
