@@ -15,7 +15,9 @@ static struct {
 	int fd;
 	enum log_format format;
 	enum log_level level;
-} logger = { STDERR_FILENO, LOG_FORMAT_TEXT, LOG_LEVEL_WARN };
+	void (*copy)(void *data, const char *line, size_t n);
+	void *data;
+} logger = { .fd = STDERR_FILENO, .format = LOG_FORMAT_TEXT, .level = LOG_LEVEL_WARN };
 
 static const char *const level_names[] = { "error", "warn", "info", "debug" };
 
@@ -27,6 +29,12 @@ void log_init(int fd, enum log_format format, enum log_level level)
 	logger.fd = fd;
 	logger.format = format;
 	logger.level = level;
+}
+
+void log_copy(void (*copy)(void *data, const char *line, size_t n), void *data)
+{
+	logger.copy = copy;
+	logger.data = data;
 }
 
 int log_parse_level(const char *name)
@@ -84,7 +92,9 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...)
 	va_list ap;
 	int r;
 
-	if (level > logger.level || logger.fd < 0)
+	bool write_it = level <= logger.level && logger.fd >= 0;
+
+	if (!write_it && !(logger.copy && level <= MAX(logger.level, LOG_LEVEL_INFO)))
 		return;
 	n = format_prefix(line, sizeof(line) - 2, level, msg);
 	if (*fmt) {
@@ -100,5 +110,8 @@ void log_write(enum log_level level, const char *msg, const char *fmt, ...)
 		if ((unsigned char)line[i] < 0x20)
 			line[i] = ' ';
 	line[n++] = '\n';
-	(void)!write(logger.fd, line, n);
+	if (write_it)
+		(void)!write(logger.fd, line, n);
+	if (logger.copy)
+		logger.copy(logger.data, line, n);
 }

@@ -27,6 +27,13 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_KMSG };
  */
 void log_init(int fd, enum log_format format, enum log_level level);
 
+/**
+ * log_copy() - Have every line that is logged, and those of level info, somewhere else as well
+ * @copy:	Gets a line with its newline; must not log itself. NULL: no longer
+ * @data:	For @copy
+ */
+void log_copy(void (*copy)(void *data, const char *line, size_t n), void *data);
+
 /** log_parse_level() - Level by name ("error", "warn", "info", "debug"), or -EINVAL */
 int log_parse_level(const char *name);
 

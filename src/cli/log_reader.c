@@ -3,6 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -17,6 +19,7 @@
 
 struct log_reader {
 	int dirfd;
+	const char *name;
 	int fds[FILES];
 	size_t n;      /* open files, oldest first */
 	size_t at;     /* the one that is read */
@@ -42,13 +45,16 @@ static bool is_open(const struct log_reader *r, int fd)
  */
 static int open_files(struct log_reader *r)
 {
-	static const char *const names[] = { "log.1", "log" };
-	int added[ARRAY_SIZE(names)];
+	static const char *const suffixes[] = { ".1", "" };
+	int added[ARRAY_SIZE(suffixes)];
+	char name[NAME_MAX + 1];
 	int n = 0;
 
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++) {
-		int fd = openat(r->dirfd, names[i], O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	for (size_t i = 0; i < ARRAY_SIZE(suffixes); i++) {
+		int fd;
 
+		snprintf(name, sizeof(name), "%.200s%s", r->name, suffixes[i]);
+		fd = openat(r->dirfd, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 		if (fd >= 0 && !is_open(r, fd))
 			added[n++] = fd;
 		else if (fd >= 0)
@@ -66,13 +72,14 @@ static int open_files(struct log_reader *r)
 	return n;
 }
 
-int log_reader_new(int dirfd, struct log_reader **ret)
+int log_reader_new(int dirfd, const char *name, struct log_reader **ret)
 {
 	struct log_reader *r = calloc(1, sizeof(*r));
 
 	if (!r)
 		return -ENOMEM;
 	r->dirfd = dirfd;
+	r->name = name;
 	*ret = r;
 	return 0;
 }
@@ -112,7 +119,7 @@ int log_line_parse(char *line, size_t len, struct log_line *ret)
 }
 
 /* Hand out the complete lines that were read. */
-static int take_lines(struct log_reader *r, int (*cb)(void *data, const struct log_line *line),
+static int take_lines(struct log_reader *r, int (*cb)(void *data, char *line, size_t len),
 		      void *data)
 {
 	int result = 0;
@@ -120,19 +127,16 @@ static int take_lines(struct log_reader *r, int (*cb)(void *data, const struct l
 	while (result == 0 && buf_len(&r->in) > 0) {
 		char *head = (char *)buf_head(&r->in);
 		char *nl = memchr(head, '\n', buf_len(&r->in));
-		struct log_line line;
 
 		if (!nl)
 			break;
-		/* What isn't a line of ours (the disk was full in the middle of one) is skipped. */
-		if (log_line_parse(head, (size_t)(nl - head), &line) == 0)
-			result = cb(data, &line);
+		result = cb(data, head, (size_t)(nl - head));
 		buf_consume(&r->in, (size_t)(nl - head) + 1);
 	}
 	return result;
 }
 
-static int read_file(struct log_reader *r, int (*cb)(void *data, const struct log_line *line),
+static int read_file(struct log_reader *r, int (*cb)(void *data, char *line, size_t len),
 		     void *data)
 {
 	for (;;) {
@@ -153,8 +157,7 @@ static int read_file(struct log_reader *r, int (*cb)(void *data, const struct lo
 	}
 }
 
-int log_reader_read(struct log_reader *r, int (*cb)(void *data, const struct log_line *line),
-		    void *data)
+int log_reader_read(struct log_reader *r, int (*cb)(void *data, char *line, size_t len), void *data)
 {
 	do {
 		while (r->at < r->n) {

@@ -5,9 +5,9 @@
 /*
  * Theory of operation
  *
- * Reads what log_writer.h writes: "log.1", if there is one, and then "log", as one sequence of
- * lines. A reader that is at the end can be asked again later. When "log" was meanwhile renamed to
- * "log.1" and begun anew, the open file is read to its end first and the new one after it, so no
+ * Reads what sandbox/log_file.h writes: NAME.1, if there is one, and then NAME, as one sequence of
+ * lines. A reader that is at the end can be asked again later. When NAME was meanwhile renamed to
+ * NAME.1 and begun anew, the open file is read to its end first and the new one after it, so no
  * line is lost unless the log was turned over twice between two reads.
  */
 
@@ -20,7 +20,7 @@
 struct log_reader;
 
 /**
- * struct log_line - One line of a log, or a part of one
+ * struct log_line - One line of a container's output (log_writer.h), or a part of one
  * @stamp:	Time, as text
  * @error:	Of stderr
  * @whole:	The end of a line: a newline follows
@@ -36,30 +36,32 @@ struct log_line {
 };
 
 /**
- * log_reader_new() - Read the log of a run directory
- * @dirfd:	Run directory; borrowed
+ * log_reader_new() - Read a log
+ * @dirfd:	Its directory; borrowed
+ * @name:	Its name; borrowed
  * @ret:	To be released with log_reader_free()
  *
  * Return: 0 or a negative errno
  */
-int log_reader_new(int dirfd, struct log_reader **ret);
+int log_reader_new(int dirfd, const char *name, struct log_reader **ret);
 
 /**
  * log_reader_read() - Read on
  * @r:		Reader
- * @cb:		Gets every line; a value other than 0 ends the reading
+ * @cb:		Gets every line, without its newline, which it may write into; a value other than 0
+ *		ends the reading
  * @data:	For @cb
  *
  * Return: 0 at the end of what there is, what @cb returned, or a negative errno
  */
-int log_reader_read(struct log_reader *r, int (*cb)(void *data, const struct log_line *line),
+int log_reader_read(struct log_reader *r, int (*cb)(void *data, char *line, size_t len),
 		    void *data);
 
 /** log_reader_free() - NULL is fine */
 void log_reader_free(struct log_reader *r);
 
 /**
- * log_line_parse() - Understand one line of the log
+ * log_line_parse() - Understand one line of a container's output
  * @line:	Line without its newline; spaces that separate its parts are replaced by NULs
  * @len:	Its length
  * @ret:	Points into @line

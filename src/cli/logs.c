@@ -50,9 +50,8 @@ struct logs {
 
 DEFINE_CLEANUP(loop_freep, struct loop *, loop_free)
 
-static int print_line(void *data, const struct log_line *line)
+static int print_line(struct logs *logs, const struct log_line *line)
 {
-	struct logs *logs = data;
 	FILE *to = line->error ? stderr : stdout;
 
 	if (line->error)
@@ -90,9 +89,8 @@ static void drop_line(struct logs *logs)
 	logs->kept_lines--;
 }
 
-static int keep_line(void *data, const struct log_line *line)
+static int keep_line(struct logs *logs, const struct log_line *line)
 {
-	struct logs *logs = data;
 	struct kept *k;
 
 	if (logs->tail == 0)
@@ -114,6 +112,21 @@ static int keep_line(void *data, const struct log_line *line)
 	return 0;
 }
 
+/* What isn't a line of ours (the disk was full in the middle of one) is skipped. */
+static int on_line(void *data, char *text, size_t len)
+{
+	struct log_line line;
+
+	return log_line_parse(text, len, &line) < 0 ? 0 : print_line(data, &line);
+}
+
+static int on_early_line(void *data, char *text, size_t len)
+{
+	struct log_line line;
+
+	return log_line_parse(text, len, &line) < 0 ? 0 : keep_line(data, &line);
+}
+
 /* What is there when we come. */
 static int print_existing(struct logs *logs)
 {
@@ -122,8 +135,8 @@ static int print_existing(struct logs *logs)
 	int r;
 
 	if (logs->tail < 0)
-		return log_reader_read(logs->reader, print_line, logs);
-	r = log_reader_read(logs->reader, keep_line, logs);
+		return log_reader_read(logs->reader, on_line, logs);
+	r = log_reader_read(logs->reader, on_early_line, logs);
 	logs->open[0] = logs->open[1] = false;
 	list_for_each_safe (k, tmp, &logs->kept, node) {
 		if (r == 0)
@@ -146,7 +159,7 @@ static bool has_ended(struct logs *logs)
 
 static void read_more(struct logs *logs, bool ended)
 {
-	logs->result = log_reader_read(logs->reader, print_line, logs);
+	logs->result = log_reader_read(logs->reader, on_line, logs);
 	fflush(stdout);
 	logs->ended = ended || logs->result != 0;
 }
@@ -213,7 +226,7 @@ static int show(struct cli *cli, struct logs *logs, const char *what, struct err
 
 	if (r < 0)
 		return r;
-	r = log_reader_new(logs->target.rd.fd, &logs->reader);
+	r = log_reader_new(logs->target.rd.fd, "log", &logs->reader);
 	if (r == 0)
 		r = print_existing(logs);
 	if (r == 0 && logs->follow)

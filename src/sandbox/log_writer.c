@@ -2,7 +2,6 @@
 #include "sandbox/log_writer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,24 +9,15 @@
 
 #include "base/buf.h"
 #include "base/cleanup.h"
-#include "base/fd.h"
+#include "sandbox/log_file.h"
 
 struct log_writer {
-	int dirfd;
-	int fd;
-	uint64_t size;
+	struct log_file file;
 	struct buf partial[STREAMS_COUNT]; /* a line whose end hasn't come yet */
 	struct buf out;
 };
 
 static const char *const stream_names[] = { "stdout", "stderr" };
-
-static int open_log(struct log_writer *w)
-{
-	w->fd = openat(w->dirfd, "log", O_WRONLY | O_CREAT | O_TRUNC | O_APPEND | O_CLOEXEC, 0600);
-	w->size = 0;
-	return w->fd < 0 ? -errno : 0;
-}
 
 int log_writer_new(int dirfd, struct log_writer **ret)
 {
@@ -36,8 +26,7 @@ int log_writer_new(int dirfd, struct log_writer **ret)
 
 	if (!w)
 		return -ENOMEM;
-	w->dirfd = dirfd;
-	r = open_log(w);
+	r = log_file_open(&w->file, dirfd, "log", LOG_WRITER_MAX);
 	if (r < 0) {
 		free(w);
 		return r;
@@ -61,13 +50,7 @@ static void add_line(struct log_writer *w, enum streams_which stream, const char
 
 static void flush(struct log_writer *w)
 {
-	if (w->size + buf_len(&w->out) > LOG_WRITER_MAX) {
-		close(w->fd);
-		(void)renameat(w->dirfd, "log", w->dirfd, "log.1");
-		(void)open_log(w);
-	}
-	if (w->fd >= 0 && fd_write_all(w->fd, buf_head(&w->out), buf_len(&w->out)) == 0)
-		w->size += buf_len(&w->out);
+	log_file_add(&w->file, buf_head(&w->out), buf_len(&w->out));
 	buf_consume(&w->out, buf_len(&w->out));
 }
 
@@ -122,8 +105,7 @@ void log_writer_free(struct log_writer *w)
 		buf_done(&w->partial[i]);
 	}
 	flush(w);
-	if (w->fd >= 0)
-		close(w->fd);
+	log_file_close(&w->file);
 	buf_done(&w->out);
 	free(w);
 }

@@ -8,8 +8,7 @@
  *	2026-11-21T10:00:00.123456789Z stdout F a whole line
  *	2026-11-21T10:00:00.123456789Z stderr P the first part of a longer line
  *
- * Files are "log" and, once that has LOG_WRITER_MAX bytes, "log.1" before it: a container can't
- * fill the disk with what it prints. Writing is best effort: output is never held up by it.
+ * The file is "log" (log_file.h). Writing is best effort: output is never held up by it.
  */
 
 #include <stddef.h>

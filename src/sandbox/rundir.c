@@ -17,7 +17,9 @@
 #include "base/str.h"
 #include "net/net.h"
 #include "net/pod.h"
+#include "sandbox/event_log.h"
 #include "sandbox/host_cgroup.h"
+#include "sandbox/rundir-internal.h"
 
 #define JOURNAL_MAX	((size_t)64 << 10)
 #define KILL_TIMEOUT_MS 5000
@@ -59,15 +61,20 @@ static int take_lock(struct rundir *rd)
 }
 
 /* The name of a directory: it can't lead anywhere else, nor is it a hidden one. */
-static bool is_id(const char *name)
+bool name_valid(const char *name, size_t max)
 {
 	static const char letters[] =
 		"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
 	size_t n = strlen(name);
 
-	return n > 0 && n <= RUNDIR_ID_LEN && strspn(name, letters) > 0 &&
+	return n > 0 && n <= max && strspn(name, letters) > 0 &&
 	       strspn(name, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 			    "0123456789_.-") == n;
+}
+
+static bool is_id(const char *name)
+{
+	return name_valid(name, RUNDIR_ID_LEN);
 }
 
 int rundir_open(const char *state_dir, const char *id, struct rundir *ret)
@@ -321,7 +328,7 @@ static int undo_journal(struct rundir *rd)
 	return first;
 }
 
-static int mark_crashed(struct rundir *rd, struct rundir_state *st)
+static void set_crashed(struct rundir_state *st)
 {
 	struct timespec now;
 
@@ -329,6 +336,31 @@ static int mark_crashed(struct rundir *rd, struct rundir_state *st)
 	st->status = RUNDIR_EXITED;
 	st->exit_code = 255;
 	st->finished_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+}
+
+static int tell_container(void *data, int dirfd, const struct rundir_state *st)
+{
+	struct rundir_state end = *st;
+
+	if (st->status == RUNDIR_EXITED)
+		return 0;
+	set_crashed(&end);
+	event_log_add(data, "exit", &end);
+	return 0;
+}
+
+/* What nobody could tell: everything in it has ended. */
+static void tell_crash(struct rundir *rd, struct rundir_state *st)
+{
+	if (st->status == RUNDIR_EXITED)
+		return;
+	(void)rundir_each_container(rd, tell_container, rd);
+	set_crashed(st);
+	event_log_add(rd, "exit", st);
+}
+
+static int mark_crashed(struct rundir *rd, struct rundir_state *st)
+{
 	if (str_set(&st->error, "the process that ran the sandbox was killed") < 0)
 		return -ENOMEM;
 	return rundir_write_state(rd, st);
@@ -355,6 +387,8 @@ int rundir_recover(struct rundir *rd, struct err *e)
 	}
 	r = undo_journal(rd);
 	net_user_recover();
+	if (has_state)
+		tell_crash(rd, &st);
 	if (r < 0)
 		err_errno(e, r, "cannot clean up after the crash of sandbox %s", rd->id);
 	else if (!has_state || st.auto_remove)
@@ -384,8 +418,12 @@ void rundir_recover_all(const char *state_dir)
 
 int rundir_remove(struct rundir *rd, struct err *e)
 {
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+	bool known = rundir_read_state(rd, &st, NULL) == 0;
 	int r = rm_rf(AT_FDCWD, rd->path);
 
+	if (r == 0 && known)
+		event_log_add(rd, "delete", &st);
 	return r < 0 ? err_errno(e, r, "cannot remove %s", rd->path) : 0;
 }
 

@@ -13,13 +13,18 @@
  *	config.json	the container's runtime spec
  *	control.sock	see control.proto
  *	log, log.1	the container's output, see log_writer.h
+ *	shim.log, shim.log.1	of a pod: what its shim logs
  *	console.log	the guest's console, its first 256 KiB
+ *	containers/ID/	of a pod: state.json and config.json of its containers
  *	shared/		what virtiofs shows to the guest (mounts of a private namespace)
  *
  * The lock tells whether the owner lives. A directory whose lock is free and whose state isn't a
  * final one is what a crash left: rundir_recover() undoes its journal and marks it as exited, any
  * number of times, from any command. Processes are recorded with their start time, so a number
  * that was used again isn't mistaken for ours.
+ *
+ * The sandbox of `podvm run` is its one container. A pod, which containerd owns, is a sandbox whose
+ * containers have directories of their own, with a state of the same form.
  */
 
 #include <stdbool.h>
@@ -51,7 +56,10 @@ struct rundir_state {
 	char *accel;	   /* "kvm" or "tcg", empty until it runs */
 	char *error;	   /* why it ended, if not because the container did; may be empty */
 	char *stop_signal; /* number as text */
+	char *namespace;   /* of a pod: of Kubernetes, or of containerd */
+	char *bundle;	   /* of a pod: containerd's directory of it */
 	uint64_t created_ns;
+	uint64_t booted_ns; /* when its kernel began, 0 until it runs */
 	uint64_t started_ns;
 	uint64_t finished_ns;
 	enum rundir_status status;
@@ -61,6 +69,7 @@ struct rundir_state {
 	unsigned int vcpus;
 	uint64_t memory;	   /* of the machine */
 	unsigned int stop_timeout; /* seconds */
+	bool pod;
 	bool auto_remove;
 	bool terminal;
 	bool oom_killed;
@@ -150,6 +159,33 @@ void rundir_recover_all(const char *state_dir);
 
 int rundir_write_state(struct rundir *rd, const struct rundir_state *st);
 int rundir_read_state(const struct rundir *rd, struct rundir_state *st, struct err *e);
+
+/**
+ * rundir_add_container() - Note a new container of a pod
+ * @spec:	Its config.json, as the guest gets it
+ *
+ * Return: 0 or a negative errno
+ */
+int rundir_add_container(struct rundir *rd, const struct rundir_state *st, const char *spec);
+
+/** rundir_write_container() - Its state has changed */
+int rundir_write_container(struct rundir *rd, const struct rundir_state *st);
+
+/** rundir_remove_container() - It's gone; one that isn't there is fine */
+int rundir_remove_container(struct rundir *rd, const char *id);
+
+/** rundir_open_container() - Its directory. Return: Descriptor or a negative errno */
+int rundir_open_container(const struct rundir *rd, const char *id);
+
+/**
+ * rundir_each_container() - Call back for every container of a pod
+ * @cb:		Gets its directory and state, both borrowed; a value other than 0 ends the walk
+ *
+ * Return: 0, what @cb returned, or a negative errno
+ */
+int rundir_each_container(const struct rundir *rd,
+			  int (*cb)(void *data, int dirfd, const struct rundir_state *st),
+			  void *data);
 
 /** rundir_remove() - Remove the directory and everything in it */
 int rundir_remove(struct rundir *rd, struct err *e);

@@ -7,6 +7,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "oci/json.h"
+#include "sandbox/rundir-internal.h"
 #include "sandbox/rundir.h"
 
 #define STATE_MAX ((size_t)1 << 20)
@@ -27,12 +28,16 @@ static const struct field {
 } fields[] = {
 	FIELD(FIELD_STRING, "id", id),
 	FIELD(FIELD_STRING, "name", name),
+	FIELD(FIELD_BOOL, "pod", pod),
+	FIELD(FIELD_STRING, "namespace", namespace),
+	FIELD(FIELD_STRING, "bundle", bundle),
 	FIELD(FIELD_STATUS, "status", status),
 	FIELD(FIELD_STRING, "image", image),
 	FIELD(FIELD_STRING, "digest", digest),
 	FIELD(FIELD_STRING, "command", command),
 	FIELD(FIELD_STRING, "hostname", hostname),
 	FIELD(FIELD_U64, "created_ns", created_ns),
+	FIELD(FIELD_U64, "booted_ns", booted_ns),
 	FIELD(FIELD_U64, "started_ns", started_ns),
 	FIELD(FIELD_U64, "finished_ns", finished_ns),
 	FIELD(FIELD_INT, "exit_code", exit_code),
@@ -58,7 +63,7 @@ const char *rundir_status_name(enum rundir_status status)
 }
 
 /* JSON is UTF-8, but names of files and commands may be anything: '?' takes the place of the rest. */
-static struct json_object *text_to_json(const char *text)
+struct json_object *state_text(const char *text)
 {
 	_cleanup_(freep) char *copy = strdup(text);
 
@@ -90,7 +95,7 @@ static struct json_object *field_to_json(const struct rundir_state *st, const st
 	switch (f->type) {
 	case FIELD_STRING:
 		s = *(char *const *)p;
-		return text_to_json(s ? s : "");
+		return state_text(s ? s : "");
 	case FIELD_STRINGS:
 		return strings_to_json(*(char **const *)p);
 	case FIELD_U64:
@@ -105,7 +110,7 @@ static struct json_object *field_to_json(const struct rundir_state *st, const st
 	return NULL;
 }
 
-int rundir_write_state(struct rundir *rd, const struct rundir_state *st)
+int state_write(int dirfd, const struct rundir_state *st)
 {
 	_cleanup_(json_putp) struct json_object *root = json_object_new_object();
 	const char *text;
@@ -122,7 +127,12 @@ int rundir_write_state(struct rundir *rd, const struct rundir_state *st)
 							    JSON_C_TO_STRING_NOSLASHESCAPE);
 	if (!text)
 		return -ENOMEM;
-	return file_replace(rd->fd, "state.json", text, strlen(text), 0600);
+	return file_replace(dirfd, "state.json", text, strlen(text), 0600);
+}
+
+int rundir_write_state(struct rundir *rd, const struct rundir_state *st)
+{
+	return state_write(rd->fd, st);
 }
 
 static int strings_from_json(struct json_object *v, char ***ret)
@@ -179,15 +189,15 @@ static int field_from_json(struct rundir_state *st, const struct field *f, struc
 	return -EINVAL;
 }
 
-int rundir_read_state(const struct rundir *rd, struct rundir_state *st, struct err *e)
+int state_read(int dirfd, const char *dir, struct rundir_state *st, struct err *e)
 {
 	_cleanup_(json_putp) struct json_object *root = NULL;
 	_cleanup_(freep) char *text = NULL;
 	int r;
 
-	r = file_read(rd->fd, "state.json", STATE_MAX, &text, NULL);
+	r = file_read(dirfd, "state.json", STATE_MAX, &text, NULL);
 	if (r < 0)
-		return err_errno(e, r, "cannot read %s/state.json", rd->path);
+		return err_errno(e, r, "cannot read %s/state.json", dir);
 	r = json_parse(text, strlen(text), "state.json", &root, e);
 	if (r < 0)
 		return r;
@@ -200,11 +210,15 @@ int rundir_read_state(const struct rundir *rd, struct rundir_state *st, struct e
 			r = field_from_json(st, &fields[i], v);
 		if (r < 0) {
 			rundir_state_done(st);
-			return err_set(e, r, "%s/state.json is damaged: %s", rd->path,
-				       fields[i].name);
+			return err_set(e, r, "%s/state.json is damaged: %s", dir, fields[i].name);
 		}
 	}
 	return 0;
+}
+
+int rundir_read_state(const struct rundir *rd, struct rundir_state *st, struct err *e)
+{
+	return state_read(rd->fd, rd->path, st, e);
 }
 
 void rundir_state_done(struct rundir_state *st)

@@ -20,6 +20,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "sandbox/event_log.h"
 #include "sandbox/rundir.h"
 
 static char dir[64];
@@ -88,6 +89,101 @@ static void test_state_survives(void **state)
 	rundir_state_done(&st);
 	free(ports[0]);
 	free(ports[1]);
+}
+
+static int count_container(void *data, int dirfd, const struct rundir_state *st)
+{
+	_cleanup_(freep) char *spec = NULL;
+	int *n = data;
+
+	assert_string_equal(st->id, "c-1");
+	assert_int_equal(file_read(dirfd, "config.json", 100, &spec, NULL), 0);
+	assert_string_equal(spec, "{}");
+	assert_int_equal(st->status, *n ? RUNDIR_EXITED : RUNDIR_RUNNING);
+	(*n)++;
+	return 0;
+}
+
+static void test_containers_of_a_pod(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	struct rundir_state c = { .id = (char *)"c-1", .status = RUNDIR_RUNNING };
+	int n = 0;
+
+	create("pod", false, &rd);
+	assert_int_equal(rundir_each_container(&rd, count_container, &n), 0);
+	assert_int_equal(n, 0);
+	assert_int_equal(rundir_add_container(&rd, &c, "{}"), 0);
+	assert_int_equal(rundir_each_container(&rd, count_container, &n), 0);
+	c.status = RUNDIR_EXITED;
+	assert_int_equal(rundir_write_container(&rd, &c), 0);
+	assert_int_equal(rundir_each_container(&rd, count_container, &n), 0);
+	assert_int_equal(n, 2);
+	assert_int_equal(rundir_remove_container(&rd, "c-1"), 0);
+	assert_int_equal(rundir_remove_container(&rd, "c-1"), 0);
+	assert_int_equal(rundir_each_container(&rd, count_container, &n), 0);
+	assert_int_equal(n, 2);
+	c.id = (char *)"../c";
+	assert_int_equal(rundir_add_container(&rd, &c, "{}"), -EINVAL);
+	assert_int_equal(rundir_open_container(&rd, ".."), -ENOENT);
+}
+
+static char *event_lines(const char *name)
+{
+	_cleanup_(freep) char *path = str_printf("%s/%s", dir, name);
+	char *text = NULL;
+
+	assert_int_equal(file_read(AT_FDCWD, path, 2 * EVENT_LOG_MAX, &text, NULL), 0);
+	return text;
+}
+
+static void test_events(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+	_cleanup_(freep) char *id = NULL;
+	_cleanup_(freep) char *text = NULL;
+	_cleanup_(freep) char *want = NULL;
+
+	create("web", false, &rd);
+	st = a_state(&rd, "web");
+	st.finished_ns = 17;
+	st.exit_code = 7;
+	event_log_add(&rd, "exit", &st);
+	text = event_lines(EVENT_LOG);
+	want = str_printf("{\"time_ns\":17,\"event\":\"exit\",\"pod\":false,\"id\":\"%s\","
+			  "\"sandbox\":\"%s\",\"name\":\"web\",\"namespace\":\"\",\"image\":\"\","
+			  "\"exit_code\":7}\n",
+			  rd.id, rd.id);
+	assert_string_equal(text, want);
+	assert_int_equal(rundir_remove(&rd, NULL), 0);
+	free(text);
+	text = event_lines(EVENT_LOG);
+	assert_non_null(strstr(text, "\"event\":\"delete\""));
+	assert_non_null(strstr(text, "\"exit\""));
+}
+
+/* The log has a limit: it's begun anew, and the one before is kept. */
+static void test_events_are_bounded(void **state)
+{
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+	_cleanup_(freep) char *path = str_printf("%s/" EVENT_LOG, dir);
+	_cleanup_(freep) char *big = malloc(EVENT_LOG_MAX);
+	_cleanup_(freep) char *text = NULL;
+	_cleanup_(freep) char *old = NULL;
+
+	create("web", false, &rd);
+	st = a_state(&rd, "web");
+	memset(big, 'x', EVENT_LOG_MAX);
+	assert_int_equal(file_replace(AT_FDCWD, path, big, EVENT_LOG_MAX, 0600), 0);
+	event_log_add(&rd, "start", &st);
+	event_log_add(&rd, "oom", &st);
+	text = event_lines(EVENT_LOG);
+	old = event_lines(EVENT_LOG ".1");
+	assert_non_null(strstr(text, "oom"));
+	assert_null(strstr(text, "start"));
+	assert_non_null(strstr(old, "start"));
 }
 
 /* An image's directory may have any name, and the state can be read all the same. */
@@ -369,6 +465,9 @@ static void test_removed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_containers_of_a_pod),
+		TEST(test_events),
+		TEST(test_events_are_bounded),
 		TEST(test_state_survives),
 		TEST(test_state_of_bytes_that_are_no_text),
 		TEST(test_damaged_state_is_an_error),
