@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/shares.h"
 #include "sandbox/stages.h"
 
 #define MAX_STORAGES 5
@@ -28,6 +29,7 @@ struct container {
 	bool freed;	/* by its owner; the answer is awaited */
 	bool in_guest;	/* CreateContainer was sent */
 	size_t n_files; /* written so far */
+	struct share_wait share_wait;
 	struct ttrpc_pending *call;
 	struct ttrpc_pending *waiting;
 	void (*exited)(void *data, const struct container_exit *exit, const struct err *e);
@@ -319,7 +321,30 @@ static void uncreate(void *obj)
 			 agent_ignore, NULL, NULL);
 }
 
+static void on_share(void *data, const struct err *e)
+{
+	struct container *c = data;
+
+	stages_next(&c->stages, e);
+}
+
+/* The guest's file system driver waits without end for a daemon that isn't there. */
+static int need_share(void *obj, struct err *e)
+{
+	struct container *c = obj;
+
+	return c->config->shared ? sandbox_need_share(c->sb, &c->share_wait, e) : 0;
+}
+
+static void stop_waiting(void *obj)
+{
+	struct container *c = obj;
+
+	list_remove(&c->share_wait.node);
+}
+
 static const struct stage create_stages[] = {
+	{ "shares", need_share, stop_waiting },
 	{ "image", attach_image, detach_image },
 	{ "scratch", attach_scratch, detach_scratch },
 	{ "files", write_files, NULL },
@@ -347,6 +372,9 @@ int container_create(struct sandbox *sb, const struct container_config *config, 
 	c->config = config;
 	c->done = done;
 	c->data = data;
+	list_init(&c->share_wait.node);
+	c->share_wait.done = on_share;
+	c->share_wait.data = c;
 	r = str_set(&c->id, config->id);
 	if (r == 0)
 		r = stages_run(&c->stages, sandbox_loop(sb), create_stages,

@@ -4,6 +4,7 @@
 
 /* What the files of src/sandbox share about a sandbox; others see sandbox.h. */
 
+#include "base/list.h"
 #include "sandbox/sandbox.h"
 
 enum sandbox_state {
@@ -26,11 +27,14 @@ struct sandbox {
 	void (*stopped)(void *data);
 	void *stopped_data;
 
-	struct net_user *net;	 /* NULL: no user-mode network */
-	struct net_pod *pod;	 /* NULL: no pod's network */
-	struct forward *forward; /* its port-forward */
-	int virtiofs_fd;	 /* vhost-user socket, until the monitor has it */
-	struct loop_child *virtiofs_child;
+	struct net_user *net;	   /* NULL: no user-mode network */
+	struct net_pod *pod;	   /* NULL: no pod's network */
+	struct forward *forward;   /* its port-forward */
+	int share_fd;		   /* vhost-user socket, until the monitor has it */
+	struct vhost_relay *relay; /* between it and virtiofsd, NULL: they have each other */
+	struct loop_child *virtiofs_child; /* NULL: it doesn't run */
+	struct list share_waits;	   /* struct share_wait */
+	bool shares_joined;		   /* the relay has brought them together */
 	struct vmm *vmm;
 	struct ttrpc_client *agent;
 	struct ttrpc_pending *call;
@@ -48,9 +52,6 @@ extern const size_t sandbox_n_start_stages;
 
 /** sandbox_journal_process() - Record a process that dies with us, in case even that fails */
 void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid);
-
-/** sandbox_stop_shares() - End virtiofsd and unmount what it showed; any number of times */
-void sandbox_stop_shares(void *obj);
 
 /** sandbox_lose() - Something that it can't live without has gone */
 void sandbox_lose(struct sandbox *sb, const struct err *e);

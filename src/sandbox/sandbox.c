@@ -10,6 +10,7 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
+#include "sandbox/shares.h"
 
 #define LOSS_GRACE_MS 1000
 #define CONSOLE_LINES 12
@@ -65,7 +66,8 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 	sb->config = config;
 	sb->lost = lost;
 	sb->lost_data = data;
-	sb->virtiofs_fd = -EBADF;
+	sb->share_fd = -EBADF;
+	list_init(&sb->share_waits);
 	sb->console_fd = -EBADF;
 	*ret = sb;
 	return 0;

@@ -6,10 +6,8 @@
  */
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mount.h>
 #include <sys/random.h>
 #include <time.h>
 
@@ -18,10 +16,9 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/agent_client.h"
-#include "sandbox/container.h"
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
-#include "storage/virtiofs.h"
+#include "sandbox/shares.h"
 
 #define CONSOLE_LOG_MAX ((size_t)256 << 10)
 #define MEMORY_MIN	((uint64_t)64 << 20)
@@ -34,71 +31,6 @@ void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid)
 	/* It dies with us anyway; the journal is for the case that even that fails. */
 	if (r < 0)
 		log_warn("cannot write the journal", "what=%s error=%d", what, r);
-}
-
-/* ---- shared directories ---- */
-
-static void on_virtiofs_exit(void *data, int code)
-{
-	struct err e = { 0 };
-
-	err_set(&e, -EIO, "virtiofsd, which serves the shared directories, ended with code %d",
-		code);
-	sandbox_lose_soon(data, &e);
-}
-
-static int start_shares(void *obj, struct err *e)
-{
-	struct sandbox *sb = obj;
-	_cleanup_(freep) char *dir = NULL;
-	_cleanup_(close_fdp) int pidfd = -EBADF;
-	pid_t pid;
-	int r;
-
-	if (sb->config->n_shares == 0 && !sb->config->shared_dir)
-		return 0;
-	dir = sb->config->shared_dir ? strdup(sb->config->shared_dir)
-				     : str_printf("%s/shared", sb->config->rundir->path);
-	if (!dir)
-		return err_oom(e);
-	r = mkdir_p(dir, 0700);
-	if (r < 0)
-		return err_errno(e, r, "cannot make %s", dir);
-	for (size_t i = 0; i < sb->config->n_shares; i++) {
-		const struct sandbox_share *s = &sb->config->shares[i];
-
-		r = virtiofs_share_add(dir, s->source, s->readonly, s->name, e);
-		if (r < 0)
-			return r;
-	}
-	pidfd = virtiofs_spawn(dir, &pid, &sb->virtiofs_fd, e);
-	if (pidfd < 0)
-		return pidfd;
-	sandbox_journal_process(sb, "virtiofsd", pid);
-	r = loop_child_new(sb->loop, TAKE_FD(pidfd), on_virtiofs_exit, sb, &sb->virtiofs_child);
-	return r < 0 ? err_errno(e, r, "cannot watch virtiofsd") : 0;
-}
-
-/* What start_shares() has mounted; else the run directory could not be removed. */
-static void unmount_shares(const struct sandbox *sb)
-{
-	for (size_t i = 0; i < sb->config->n_shares; i++) {
-		char path[PATH_MAX];
-
-		snprintf(path, sizeof(path), "%s/shared/%s", sb->config->rundir->path,
-			 sb->config->shares[i].name);
-		(void)umount2(path, MNT_DETACH | UMOUNT_NOFOLLOW);
-	}
-}
-
-void sandbox_stop_shares(void *obj)
-{
-	struct sandbox *sb = obj;
-
-	loop_child_free(TAKE_PTR(sb->virtiofs_child));
-	if (sb->virtiofs_fd >= 0)
-		close(TAKE_FD(sb->virtiofs_fd));
-	unmount_shares(sb);
 }
 
 /* ---- the machine ---- */
@@ -186,11 +118,7 @@ static int start_vmm(void *obj, struct err *e)
 	if (rootfs < 0)
 		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
 	nic = sandbox_add_nics(sb, &config);
-	if (sb->virtiofs_fd >= 0) {
-		config.shares[0].fd = sb->virtiofs_fd;
-		snprintf(config.shares[0].tag, sizeof(config.shares[0].tag), CONTAINER_SHARED_TAG);
-		config.n_shares = 1;
-	}
+	sandbox_add_shares(sb, &config);
 	sb->console_fd = openat(c->rundir->fd, "console.log",
 				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (sb->console_fd < 0)
@@ -204,9 +132,7 @@ static int start_vmm(void *obj, struct err *e)
 	if (r < 0)
 		return r;
 	sandbox_journal_process(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
-	/* The monitor has its own copies. */
-	if (sb->virtiofs_fd >= 0)
-		close(TAKE_FD(sb->virtiofs_fd));
+	sandbox_shares_given(sb);
 	return STAGE_PENDING;
 }
 
@@ -359,7 +285,7 @@ static int configure(void *obj, struct err *e)
 
 const struct stage sandbox_start_stages[] = {
 	{ "network", sandbox_start_network, sandbox_stop_network },
-	{ "shares", start_shares, sandbox_stop_shares },
+	{ "shares", sandbox_start_shares, sandbox_stop_shares },
 	{ "vmm", start_vmm, stop_vmm },
 	{ "boot", start_agent, stop_agent },
 	{ "configure", configure, NULL },
