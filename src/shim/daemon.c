@@ -107,7 +107,8 @@ int shim_serve(const struct shim_options *o)
 	if (r < 0) {
 		log_error("cannot start", "error=\"%s\"", e.msg);
 	} else {
-		log_info("the shim serves", "pod=%s version=%s", o->id, PODVM_VERSION);
+		log_info("the shim serves", "pod=%s socket=%s version=%s", o->id, path ?: "?",
+			 PODVM_VERSION);
 		(void)loop_run_until(shim.loop, &shim.done, -1);
 		end(&shim);
 	}
