@@ -389,7 +389,9 @@ static void on_sandbox_started(void *data, const struct err *e)
 	r->container_config = (struct container_config){
 		.id = c->sandbox.rundir->id,
 		.spec = c->spec,
-		.image_fd = c->image_fd,
+		.disks = { { .fd = c->image_fd, .fstype = "erofs" } },
+		.n_disks = 1,
+		.scratch = CONTAINER_SCRATCH_DISK,
 		.scratch_fd = c->scratch_fd,
 		.directories = c->directories,
 		.shared = c->sandbox.n_shares > 0,

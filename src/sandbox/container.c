@@ -5,14 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/disks.h"
 #include "sandbox/shares.h"
 #include "sandbox/stages.h"
+#include "sandbox/storages.h"
 
-#define MAX_STORAGES 5
+/* For mount points: a directory costs the guest 1 KiB or so. */
+#define MEMORY_SCRATCH_SIZE "1m"
 
 struct container {
 	struct sandbox *sb;
@@ -21,14 +25,11 @@ struct container {
 	struct stages stages;
 	sandbox_done done;
 	void *data;
-	struct vmm_disk_addr image;
-	struct vmm_disk_addr scratch;
-	bool image_attached;
-	bool scratch_attached;
-	bool attaching; /* the monitor hasn't answered yet */
-	bool freed;	/* by its owner; the answer is awaited */
-	bool in_guest;	/* CreateContainer was sent */
-	size_t n_files; /* written so far */
+	struct disk_set *disks;	  /* those of the root, then the scratch disk */
+	struct disk_set *leaving; /* while it's unplugged, at the end */
+	struct err left;	  /* why it could not be removed */
+	bool in_guest;		  /* CreateContainer was sent */
+	size_t n_files;		  /* written so far */
 	struct share_wait share_wait;
 	struct ttrpc_pending *call;
 	struct ttrpc_pending *waiting;
@@ -36,90 +37,38 @@ struct container {
 	void *exited_data;
 };
 
-/* What is being sent to CreateContainer: storages and the texts that they point to. */
-struct storages {
-	Podvm__Agent__V1__Storage items[MAX_STORAGES];
-	Podvm__Agent__V1__Storage *pointers[MAX_STORAGES];
-	size_t n;
-	struct strv texts;
-	char *options[MAX_STORAGES][3];
-};
-
-static void detach_image(void *obj);
-static void detach_scratch(void *obj);
-static void release(struct container *c);
-
-static void on_disk(void *data, const struct err *e)
+static void on_disks(void *data, const struct err *e)
 {
 	struct container *c = data;
 
-	c->attaching = false;
-	if (!c->freed) {
-		stages_next(&c->stages, e);
-		return;
-	}
-	detach_scratch(c);
-	detach_image(c);
-	release(c);
+	stages_next(&c->stages, e);
 }
 
-static int attach_image(void *obj, struct err *e)
+static int plug_disks(void *obj, struct err *e)
 {
 	struct container *c = obj;
-	struct vmm_disk disk = { .fd = c->config->image_fd, .readonly = true, .serial = "image" };
-	int r;
+	struct vmm_disk disks[DISK_SET_MAX];
+	size_t n = c->config->n_disks;
 
-	if (c->config->image_fd < 0)
+	if (n == 0)
 		return 0;
-	r = vmm_attach_disk(sandbox_vmm(c->sb), &disk, &c->image, on_disk, c, e);
-	if (r < 0)
-		return r;
-	c->image_attached = c->attaching = true;
-	return STAGE_PENDING;
+	for (size_t i = 0; i < n; i++)
+		disks[i] = (struct vmm_disk){ .fd = c->config->disks[i].fd,
+					      .readonly = !c->config->disks[i].writable,
+					      .serial = "root" };
+	if (c->config->scratch == CONTAINER_SCRATCH_DISK)
+		disks[n++] = (struct vmm_disk){ .fd = c->config->scratch_fd,
+						.serial = "scratch",
+						.discard = true };
+	return disk_set_plug(c->sb, disks, n, on_disks, c, &c->disks, e);
 }
 
-static int attach_scratch(void *obj, struct err *e)
-{
-	struct container *c = obj;
-	struct vmm_disk disk = { .fd = c->config->scratch_fd,
-				 .serial = "scratch",
-				 .discard = true };
-	int r;
-
-	if (c->config->scratch_fd < 0)
-		return 0;
-	r = vmm_attach_disk(sandbox_vmm(c->sb), &disk, &c->scratch, on_disk, c, e);
-	if (r < 0)
-		return r;
-	c->scratch_attached = c->attaching = true;
-	return STAGE_PENDING;
-}
-
-static void on_detached(void *data, const struct err *e)
-{
-}
-
-/* Nobody waits for a disk to go: when it can't, the machine keeps it until it ends. */
-static void detach(struct container *c, struct vmm_disk_addr *addr, bool *attached)
-{
-	if (!*attached || c->attaching || !sandbox_vmm(c->sb))
-		return;
-	*attached = false;
-	(void)vmm_detach_disk(sandbox_vmm(c->sb), addr, on_detached, NULL, NULL);
-}
-
-static void detach_image(void *obj)
+static void unplug_disks(void *obj)
 {
 	struct container *c = obj;
 
-	detach(c, &c->image, &c->image_attached);
-}
-
-static void detach_scratch(void *obj)
-{
-	struct container *c = obj;
-
-	detach(c, &c->scratch, &c->scratch_attached);
+	if (c->disks)
+		disk_set_unplug(TAKE_PTR(c->disks), NULL, NULL);
 }
 
 static int send_file(struct container *c, struct err *e);
@@ -175,98 +124,101 @@ static int write_files(void *obj, struct err *e)
 	return r < 0 ? r : STAGE_PENDING;
 }
 
-/* The texts belong to @st->texts, options to the caller. */
-static int add_storage(struct storages *st, const char *driver, const char *source,
-		       const char *fstype, const char *mount_point, const char *option)
-{
-	Podvm__Agent__V1__Storage *s = &st->items[st->n];
-
-	podvm__agent__v1__storage__init(s);
-	s->driver = (char *)driver;
-	s->source = (char *)source;
-	s->fstype = (char *)fstype;
-	if (strv_add(&st->texts, mount_point) < 0)
-		return -ENOMEM;
-	s->mount_point = st->texts.v[st->texts.n - 1];
-	if (option) {
-		st->options[st->n][0] = (char *)option;
-		s->options = st->options[st->n];
-		s->n_options = 1;
-	}
-	st->pointers[st->n++] = s;
-	return 0;
-}
-
-static int add_overlay(struct storages *st, const char *rootfs, const char *image,
-		       const char *scratch)
-{
-	Podvm__Agent__V1__Storage *s = &st->items[st->n];
-	size_t first = st->texts.n + 1;
-	int r;
-
-	r = add_storage(st, "overlay", "", "", rootfs, NULL);
-	if (r == 0)
-		r = strv_addf(&st->texts, "lowerdir=%s", image);
-	if (r == 0)
-		r = strv_addf(&st->texts, "upperdir=%s/upper", scratch);
-	if (r == 0)
-		r = strv_addf(&st->texts, "workdir=%s/work", scratch);
-	if (r < 0)
-		return r;
-	for (size_t i = 0; i < 3; i++)
-		st->options[st->n - 1][i] = st->texts.v[first + i];
-	s->options = st->options[st->n - 1];
-	s->n_options = 3;
-	return 0;
-}
-
 static int add_shm(struct storages *st, const char *path, uint64_t size)
 {
-	Podvm__Agent__V1__Storage *s = &st->items[st->n];
-	int r;
+	int r = storages_add(st, "tmpfs", "", "", path);
 
-	r = add_storage(st, "tmpfs", "", "", path, NULL);
 	if (r == 0)
-		r = strv_addf(&st->texts, "size=%llu", (unsigned long long)size);
-	if (r < 0)
-		return r;
-	st->options[st->n - 1][0] = st->texts.v[st->texts.n - 1];
-	st->options[st->n - 1][1] = (char *)"mode=1777";
-	s->options = st->options[st->n - 1];
-	s->n_options = 2;
-	return 0;
+		r = storages_option(st, "size=%llu", (unsigned long long)size);
+	return r < 0 ? r : storages_option(st, "mode=1777");
 }
 
-static int fill_disks(struct container *c, struct storages *st)
+static int add_disk(const struct container *c, struct storages *st, size_t i,
+		    const char *mount_point)
 {
-	_cleanup_(freep) char *rootfs = str_printf(CONTAINER_ROOTFS, c->id);
-	_cleanup_(freep) char *image = str_printf("/run/podvm/images/%s", c->image.source);
-	_cleanup_(freep) char *scratch = str_printf("/run/podvm/scratch/%s", c->id);
-	bool readonly = c->config->scratch_fd < 0;
-	int r;
+	const struct vmm_disk_addr *addr = disk_set_addr(c->disks, i);
+	const struct container_disk *disk = &c->config->disks[i];
+	int r = storages_add(st, addr->driver, addr->source, disk->fstype, mount_point);
 
-	if (!rootfs || !image || !scratch)
-		return -ENOMEM;
-	r = add_storage(st, c->image.driver, c->image.source, "erofs", readonly ? rootfs : image,
-			"ro");
-	if (r == 0 && !readonly)
-		r = add_storage(st, c->scratch.driver, c->scratch.source, "ext4", scratch,
-				"discard");
-	if (r == 0 && !readonly)
-		r = add_overlay(st, rootfs, image, scratch);
-	if (r == 0 && !readonly && c->config->directories) {
-		st->items[st->n - 1].directories = c->config->directories->v;
-		st->items[st->n - 1].n_directories = c->config->directories->n;
+	return r < 0 || disk->writable ? r : storages_option(st, "ro");
+}
+
+/* The read-only disks, mounted beside each other, and the option that joins them. */
+static int add_layers(const struct container *c, struct storages *st, struct buf *lower)
+{
+	int r = buf_printf(lower, "lowerdir=");
+
+	for (size_t i = 0; r == 0 && i < c->config->n_disks; i++) {
+		char path[64];
+
+		snprintf(path, sizeof(path), "/run/podvm/images/%s",
+			 disk_set_addr(c->disks, i)->source);
+		r = buf_printf(lower, "%s%s", i ? ":" : "", path);
+		if (r == 0)
+			r = add_disk(c, st, i, path);
 	}
 	return r;
 }
 
-static int fill_storages(struct container *c, struct storages *st)
+static int add_scratch(const struct container *c, struct storages *st, const char *path)
 {
-	int r = c->config->image_fd < 0 ? 0 : fill_disks(c, st);
+	const struct vmm_disk_addr *addr;
+	int r;
+
+	if (c->config->scratch == CONTAINER_SCRATCH_MEMORY) {
+		r = storages_add(st, "tmpfs", "", "", path);
+		if (r == 0)
+			r = storages_option(st, "size=" MEMORY_SCRATCH_SIZE);
+		return r < 0 ? r : storages_option(st, "mode=0755");
+	}
+	addr = disk_set_addr(c->disks, c->config->n_disks);
+	r = storages_add(st, addr->driver, addr->source, "ext4", path);
+	return r < 0 ? r : storages_option(st, "discard");
+}
+
+static int add_overlay(const struct container *c, struct storages *st, const char *rootfs)
+{
+	_cleanup_(freep) char *scratch = str_printf("/run/podvm/scratch/%s", c->id);
+	_cleanup_(buf_done) struct buf lower = { 0 };
+	bool writable = c->config->scratch != CONTAINER_NO_SCRATCH;
+	int r;
+
+	if (!scratch)
+		return -ENOMEM;
+	r = add_layers(c, st, &lower);
+	if (r == 0 && writable)
+		r = add_scratch(c, st, scratch);
+	if (r == 0)
+		r = storages_add(st, "overlay", "", "", rootfs);
+	if (r == 0)
+		r = buf_cstr(&lower) ? storages_option(st, "%s", buf_cstr(&lower)) : -ENOMEM;
+	if (r < 0 || !writable)
+		return r < 0 ? r : storages_option(st, "ro");
+	r = storages_option(st, "upperdir=%s/upper", scratch);
+	if (r == 0)
+		r = storages_option(st, "workdir=%s/work", scratch);
+	if (r == 0 && c->config->directories)
+		storages_directories(st, c->config->directories);
+	return r;
+}
+
+static int add_root(const struct container *c, struct storages *st)
+{
+	_cleanup_(freep) char *rootfs = str_printf(CONTAINER_ROOTFS, c->id);
+
+	if (!rootfs)
+		return -ENOMEM;
+	if (c->config->n_disks > 1 || c->config->scratch != CONTAINER_NO_SCRATCH)
+		return add_overlay(c, st, rootfs);
+	return add_disk(c, st, 0, rootfs);
+}
+
+static int fill_storages(const struct container *c, struct storages *st)
+{
+	int r = c->config->n_disks ? add_root(c, st) : 0;
 
 	if (r == 0 && c->config->shared)
-		r = add_storage(st, "virtiofs", CONTAINER_SHARED_TAG, "", CONTAINER_SHARED, NULL);
+		r = storages_add(st, "virtiofs", CONTAINER_SHARED_TAG, "", CONTAINER_SHARED);
 	if (r == 0 && c->config->shm)
 		r = add_shm(st, c->config->shm, c->config->shm_size);
 	return r;
@@ -285,7 +237,7 @@ static int create(void *obj, struct err *e)
 	Podvm__Agent__V1__CreateContainerRequest req =
 		PODVM__AGENT__V1__CREATE_CONTAINER_REQUEST__INIT;
 	struct container *c = obj;
-	struct storages st = { 0 };
+	_cleanup_(storages_done) struct storages st = { 0 };
 	int r;
 
 	r = fill_storages(c, &st);
@@ -293,7 +245,7 @@ static int create(void *obj, struct err *e)
 		req.container_id = c->id;
 		req.spec.data = (uint8_t *)c->config->spec;
 		req.spec.len = strlen(c->config->spec);
-		req.storages = st.pointers;
+		req.storages = st.v;
 		req.n_storages = st.n;
 		req.terminal = c->config->terminal;
 		req.stdin = c->config->input;
@@ -302,23 +254,32 @@ static int create(void *obj, struct err *e)
 		r = agent_call(sandbox_agent(c->sb), "CreateContainer", &req.base, AGENT_TIMEOUT_MS,
 			       on_created, c, &c->call);
 	}
-	strv_done(&st.texts);
 	if (r < 0)
 		return err_errno(e, r, "cannot send the container to the guest");
 	c->in_guest = true;
 	return STAGE_PENDING;
 }
 
+static void on_undone(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	disk_set_unplug(data, NULL, NULL);
+}
+
+/* Its disks are unplugged when the guest doesn't use them any more. */
 static void uncreate(void *obj)
 {
 	Podvm__Agent__V1__ContainerRequest req = PODVM__AGENT__V1__CONTAINER_REQUEST__INIT;
 	struct container *c = obj;
+	struct disk_set *disks;
 
 	if (!c->in_guest)
 		return;
+	disks = TAKE_PTR(c->disks);
 	req.container_id = c->id;
-	(void)agent_call(sandbox_agent(c->sb), "RemoveContainer", &req.base, AGENT_TIMEOUT_MS,
-			 agent_ignore, NULL, NULL);
+	if (agent_call(sandbox_agent(c->sb), "RemoveContainer", &req.base, AGENT_TIMEOUT_MS,
+		       disks ? on_undone : agent_ignore, disks, NULL) < 0 &&
+	    disks)
+		disk_set_unplug(disks, NULL, NULL);
 }
 
 static void on_share(void *data, const struct err *e)
@@ -345,8 +306,7 @@ static void stop_waiting(void *obj)
 
 static const struct stage create_stages[] = {
 	{ "shares", need_share, stop_waiting },
-	{ "image", attach_image, detach_image },
-	{ "scratch", attach_scratch, detach_scratch },
+	{ "disks", plug_disks, unplug_disks },
 	{ "files", write_files, NULL },
 	{ "create", create, uncreate },
 };
@@ -387,14 +347,27 @@ int container_create(struct sandbox *sb, const struct container_config *config, 
 	return 0;
 }
 
+static void on_unplugged(void *data)
+{
+	struct container *c = data;
+
+	c->leaving = NULL;
+	c->done(c->data, c->left.code ? &c->left : NULL);
+}
+
+/* The files of its writable disks are free when the monitor has closed them. */
 static void on_removed(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
 	struct container *c = data;
 
 	c->call = NULL;
-	detach_scratch(c);
-	detach_image(c);
-	c->done(c->data, e);
+	if (e)
+		c->left = *e;
+	c->leaving = TAKE_PTR(c->disks);
+	if (c->leaving)
+		disk_set_unplug(c->leaving, on_unplugged, c);
+	else
+		on_unplugged(c);
 }
 
 int container_remove(struct container *c, sandbox_done done, void *data)
@@ -484,12 +457,6 @@ void container_resize(struct container *c, unsigned int columns, unsigned int ro
 			 agent_ignore, NULL, NULL);
 }
 
-static void release(struct container *c)
-{
-	free(c->id);
-	free(c);
-}
-
 void container_free(struct container *c)
 {
 	if (!c)
@@ -497,8 +464,8 @@ void container_free(struct container *c)
 	stages_abort(&c->stages);
 	ttrpc_cancel(c->call);
 	ttrpc_cancel(c->waiting);
-	/* The monitor's answer can't be cancelled. */
-	c->freed = c->attaching;
-	if (!c->freed)
-		release(c);
+	disk_set_free(c->disks);
+	disk_set_cancel(c->leaving);
+	free(c->id);
+	free(c);
 }

@@ -5,18 +5,18 @@
 /*
  * Theory of operation
  *
- * A container is created in stages: its read-only image and its writable disk are plugged into the
- * machine, its small files are written into the guest, then the agent mounts everything and runs
- * `crun create`. Below /run/podvm of the guest:
+ * A container is created in stages: its disks are plugged into the machine (disks.h), its small
+ * files are written into the guest, then the agent mounts everything and runs `crun create`. Below
+ * /run/podvm of the guest:
  *
- *	images/LUN		the image (EROFS)
- *	scratch/ID		the writable disk (ext4), with upper/ and work/
- *	containers/ID/rootfs	both, as an overlay: root.path of the spec
+ *	images/LUN		a read-only disk of the root file system, shared by containers
+ *	scratch/ID		the writable disk (ext4) or tmpfs, with upper/ and work/
+ *	containers/ID/rootfs	all of them as an overlay, or the one disk: root.path of the spec
  *	files/ID/		hosts, resolv.conf, hostname and the like
  *	shared/			what virtiofs brings
  *
- * One that fails to be created is removed again in the guest and its disks are unplugged. Its exit
- * is reported once, whether the agent tells it or the sandbox dies.
+ * One that fails to be created is removed again in the guest, and then its disks are unplugged. Its
+ * exit is reported once, whether the agent tells it or the sandbox dies.
  */
 
 #include <stdbool.h>
@@ -27,6 +27,7 @@
 #include "sandbox/sandbox.h"
 
 #define CONTAINER_MAX_FILES  16
+#define CONTAINER_MAX_DISKS  16
 #define CONTAINER_ROOTFS     "/run/podvm/containers/%s/rootfs" /* of an id */
 #define CONTAINER_FILE	     "/run/podvm/files/%s/%s"	       /* of an id and a name */
 #define CONTAINER_SHARED     "/run/podvm/shared"
@@ -40,11 +41,32 @@ struct container_file {
 };
 
 /**
+ * struct container_disk - A disk with a part of the root file system
+ * @fd:		EROFS image, or whatever file system the guest knows
+ * @fstype:	Its type
+ * @writable:	It's the whole root file system, and the only disk
+ */
+struct container_disk {
+	int fd;
+	const char *fstype;
+	bool writable;
+};
+
+/* Where a container writes to. */
+enum container_scratch {
+	CONTAINER_NO_SCRATCH,	  /* the root is read-only, or a writable disk */
+	CONTAINER_SCRATCH_DISK,	  /* @scratch_fd */
+	CONTAINER_SCRATCH_MEMORY, /* a small tmpfs: mount points of a read-only root are made there */
+};
+
+/**
  * struct container_config - A container; borrowed until container_create() has called back
  * @id:		Its id
  * @spec:	config.json
- * @image_fd:	EROFS image, < 0: none, the spec names a root file system that is there already
- * @scratch_fd:	Formatted disk for what the container writes, < 0: a read-only root
+ * @disks:	The root file system, top layer first
+ * @n_disks:	How many, 0: the spec names a root file system that is there already
+ * @scratch:	Where the container writes to, with @n_disks
+ * @scratch_fd:	The formatted disk for that
  * @files:	Small files
  * @directories: Directories that are made in the root when missing; may be NULL
  * @shared:	The machine has a share, which is mounted at CONTAINER_SHARED
@@ -56,7 +78,9 @@ struct container_file {
 struct container_config {
 	const char *id;
 	const char *spec;
-	int image_fd;
+	struct container_disk disks[CONTAINER_MAX_DISKS];
+	size_t n_disks;
+	enum container_scratch scratch;
 	int scratch_fd;
 	struct container_file files[CONTAINER_MAX_FILES];
 	size_t n_files;

@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/disks.h"
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/shares.h"
@@ -69,6 +70,7 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 	sb->share_fd = -EBADF;
 	list_init(&sb->share_waits);
 	sb->console_fd = -EBADF;
+	list_init(&sb->disks);
 	*ret = sb;
 	return 0;
 }
@@ -119,6 +121,7 @@ static void end_everything(struct sandbox *sb)
 	sandbox_stop_forward(sb);
 	ttrpc_client_free(TAKE_PTR(sb->agent));
 	vmm_free(vmm);
+	disks_close(sb);
 	sandbox_stop_shares(sb);
 	sandbox_stop_network(sb);
 	if (sb->console_fd >= 0)

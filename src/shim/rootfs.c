@@ -48,8 +48,6 @@ int rootfs_prepare(void *obj, struct err *e)
 	c->rootfs = str_printf(CONTAINER_SHARED "/%s:rootfs", t->id);
 	if (!name || !c->rootfs)
 		return err_oom(e);
-	c->config.image_fd = -EBADF;
-	c->config.scratch_fd = -EBADF;
 	c->config.shared = true;
 	return share_rootfs(t, name, e);
 }

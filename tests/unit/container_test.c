@@ -8,6 +8,7 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -27,8 +28,10 @@
 /**
  * struct fixture - A sandbox that runs
  * @plugging:	Disks whose plugging isn't answered, in their order
- * @asked:	A disk was asked for
- * @unplugged:	How many disks were taken away
+ * @asked:	All disks of a container were asked for
+ * @unplugging: Disks whose unplugging isn't answered, and how many were
+ * @all_gone:	All of them were unplugged, in turns of the loop that @timers make
+ * @disk_fd:	Any file
  * @files:	Written into the guest
  * @create:	CreateContainer that isn't answered, and @wait a Wait
  * @created, @waiting, @removed: The agent was asked for that
@@ -49,10 +52,13 @@ struct fixture {
 	struct {
 		vmm_done done;
 		void *data;
-	} plugging[DISKS];
+	} plugging[DISKS], unplugging[DISKS];
 	int disks;
 	bool asked;
 	int unplugged;
+	bool all_gone;
+	struct loop_timer *timers[DISKS];
+	int disk_fd;
 	int files;
 	struct ttrpc_call *create;
 	struct ttrpc_call *wait;
@@ -81,17 +87,30 @@ static int fake_attach(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_
 	snprintf(ret->source, sizeof(ret->source), "%d", f->disks);
 	f->plugging[f->disks].done = done;
 	f->plugging[f->disks++].data = data;
-	f->asked = true;
+	f->asked = disk->discard;
 	return 0;
 }
 
+static void on_let_go(void *data)
+{
+	struct fixture *f = data;
+
+	for (int i = 0; i < f->unplugged; i++)
+		if (f->unplugging[i].done)
+			TAKE_PTR(f->unplugging[i].done)(f->unplugging[i].data, NULL);
+	f->all_gone = f->unplugged == DISKS;
+}
+
+/* The monitor lets go of a disk in the next turn of the loop. */
 static int fake_detach(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
 		       struct err *e)
 {
 	struct fixture *f = vmm->state;
 
-	f->unplugged++;
-	return 0;
+	assert_true(f->unplugged < DISKS);
+	f->unplugging[f->unplugged].done = done;
+	f->unplugging[f->unplugged++].data = data;
+	return loop_timer_new(f->loop, 0, on_let_go, f, &f->timers[f->unplugged - 1]);
 }
 
 static void fake_failed(struct vmm *vmm, const char *why)
@@ -103,6 +122,9 @@ static void fake_failed(struct vmm *vmm, const char *why)
 	for (int i = 0; i < f->disks; i++)
 		if (f->plugging[i].done)
 			TAKE_PTR(f->plugging[i].done)(f->plugging[i].data, &e);
+	for (int i = 0; i < f->unplugged; i++)
+		if (f->unplugging[i].done)
+			TAKE_PTR(f->unplugging[i].done)(f->unplugging[i].data, &e);
 }
 
 static void fake_free(struct vmm *vmm)
@@ -136,13 +158,16 @@ static int start_monitor(struct fixture *f)
 	return vmm_proc_start(f->loop, &s, on_monitor_exit, NULL, &f->sandbox->vmm->proc, NULL);
 }
 
-/* The monitor has plugged the disk that was asked for last. */
-static void plug(struct fixture *f, const struct err *e)
+/* The monitor has plugged a disk. */
+static void plug(struct fixture *f, int i, const struct err *e)
 {
-	int i = f->disks - 1;
-
-	f->asked = false;
 	TAKE_PTR(f->plugging[i].done)(f->plugging[i].data, e);
+}
+
+static void plug_both(struct fixture *f)
+{
+	plug(f, 0, NULL);
+	plug(f, 1, NULL);
 }
 
 /* ---- the agent ---- */
@@ -237,6 +262,7 @@ static int setup(void **state)
 	if (!f || loop_new(&f->loop) < 0)
 		return -1;
 	f->rd = RUNDIR_INIT;
+	f->disk_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
 	f->config.rundir = &f->rd;
 	if (sandbox_new(f->loop, &f->config, NULL, NULL, &f->sandbox) < 0)
 		return -1;
@@ -255,6 +281,9 @@ static int teardown(void **state)
 		reply_empty(f->create);
 	if (f->wait)
 		reply_empty(f->wait);
+	for (size_t i = 0; i < ARRAY_SIZE(f->timers); i++)
+		loop_timer_free(f->timers[i]);
+	close(f->disk_fd);
 	loop_free(f->loop);
 	free(f);
 	return 0;
@@ -277,16 +306,18 @@ static void on_done(void *data, const struct err *e)
 
 static void begin(struct fixture *f)
 {
-	static const struct container_config config = {
+	static struct container_config config = {
 		.id = "box",
 		.spec = "{}",
-		.image_fd = 100,
-		.scratch_fd = 101,
+		.disks = { { .fd = 100, .fstype = "erofs" } },
+		.n_disks = 1,
+		.scratch = CONTAINER_SCRATCH_DISK,
 		.files = { { "hosts", "127.0.0.1 localhost\n", 0644 },
 			   { "hostname", "box\n", 0644 } },
 		.n_files = 2,
 	};
 
+	config.disks[0].fd = config.scratch_fd = f->disk_fd;
 	assert_int_equal(container_create(f->sandbox, &config, on_done, f, &f->container), 0);
 	await(f, &f->asked);
 }
@@ -306,13 +337,17 @@ static void create(struct fixture *f)
 		PODVM__AGENT__V1__CREATE_CONTAINER_RESPONSE__INIT;
 
 	begin(f);
-	plug(f, NULL);
-	await(f, &f->asked);
-	plug(f, NULL);
+	plug_both(f);
 	await(f, &f->created);
 	ttrpc_reply(TAKE_PTR(f->create), &resp.base);
 	await(f, &f->done);
 	assert_int_equal(f->e.code, 0);
+}
+
+static void until_unplugged(struct fixture *f)
+{
+	await(f, &f->all_gone);
+	assert_int_equal(f->unplugged, 2);
 }
 
 /* ---- tests ---- */
@@ -345,16 +380,14 @@ static void test_refused_by_the_agent(void **state)
 
 	f->refuse = true;
 	begin(f);
-	plug(f, NULL);
-	await(f, &f->asked);
-	plug(f, NULL);
+	plug_both(f);
 	await(f, &f->done);
 	assert_int_equal(f->e.code, -ENOENT);
 	assert_string_equal(f->e.stage, "create");
 	assert_string_equal(f->e.msg, "there is no such command");
 	/* It's undone, in the guest as well. */
 	await(f, &f->removed);
-	assert_int_equal(f->unplugged, 2);
+	until_unplugged(f);
 }
 
 static void test_disk_that_can_not_be_plugged(void **state)
@@ -363,26 +396,27 @@ static void test_disk_that_can_not_be_plugged(void **state)
 	struct err e = { 0 };
 
 	begin(f);
-	plug(f, NULL);
-	await(f, &f->asked);
+	plug(f, 0, NULL);
 	err_set(&e, -EIO, "no room");
-	plug(f, &e);
+	plug(f, 1, &e);
 	await(f, &f->done);
-	assert_string_equal(f->e.stage, "scratch");
+	assert_string_equal(f->e.stage, "disks");
 	assert_string_equal(f->e.msg, "no room");
+	assert_int_equal(f->unplugged, 1);
 	assert_false(f->created);
 }
 
-/* The monitor's answer comes after the container was forgotten: its disk is taken away then. */
+/* The monitor's answers come after the container was forgotten: its disks are taken away then. */
 static void test_freed_while_a_disk_is_plugged(void **state)
 {
 	struct fixture *f = *state;
 
 	begin(f);
+	plug(f, 0, NULL);
 	container_free(TAKE_PTR(f->container));
-	assert_int_equal(f->unplugged, 0);
-	plug(f, NULL);
 	assert_int_equal(f->unplugged, 1);
+	plug(f, 1, NULL);
+	assert_int_equal(f->unplugged, 2);
 	assert_false(f->done);
 }
 
@@ -402,13 +436,13 @@ static void test_freed_while_it_is_created(void **state)
 	struct fixture *f = *state;
 
 	begin(f);
-	plug(f, NULL);
-	await(f, &f->asked);
-	plug(f, NULL);
+	plug_both(f);
 	await(f, &f->created);
 	container_free(TAKE_PTR(f->container));
+	/* Not before the guest has let go of them. */
+	assert_int_equal(f->unplugged, 0);
 	await(f, &f->removed);
-	assert_int_equal(f->unplugged, 2);
+	until_unplugged(f);
 	assert_false(f->done);
 }
 
@@ -433,7 +467,7 @@ static void test_machine_ends_while_it_is_created(void **state)
 	sandbox_free(TAKE_PTR(f->sandbox));
 	assert_true(f->done);
 	assert_int_equal(f->e.code, -ECONNRESET);
-	assert_string_equal(f->e.stage, "image");
+	assert_string_equal(f->e.stage, "disks");
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)

@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "sandbox/storages.h"
+
+#include <errno.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/* A mount and the texts that it points to. */
+struct item {
+	Podvm__Agent__V1__Storage storage;
+	struct strv texts;
+	struct strv options;
+};
+
+static struct item *last(struct storages *st)
+{
+	return container_of(st->v[st->n - 1], struct item, storage);
+}
+
+static void item_free(struct item *it)
+{
+	strv_done(&it->texts);
+	strv_done(&it->options);
+	free(it);
+}
+
+DEFINE_CLEANUP(item_freep, struct item *, item_free)
+
+int storages_add(struct storages *st, const char *driver, const char *source, const char *fstype,
+		 const char *mount_point)
+{
+	_cleanup_(item_freep) struct item *it = calloc(1, sizeof(*it));
+	Podvm__Agent__V1__Storage **v;
+
+	if (!it || strv_add_all(&it->texts, driver, source, fstype, mount_point, NULL) < 0)
+		return -ENOMEM;
+	v = realloc(st->v, (st->n + 1) * sizeof(Podvm__Agent__V1__Storage *));
+	if (!v)
+		return -ENOMEM;
+	podvm__agent__v1__storage__init(&it->storage);
+	it->storage.driver = it->texts.v[0];
+	it->storage.source = it->texts.v[1];
+	it->storage.fstype = it->texts.v[2];
+	it->storage.mount_point = it->texts.v[3];
+	st->v = v;
+	st->v[st->n++] = &TAKE_PTR(it)->storage;
+	return 0;
+}
+
+int storages_option(struct storages *st, const char *fmt, ...)
+{
+	struct item *it = last(st);
+	_cleanup_(freep) char *text = NULL;
+	va_list ap;
+	int r;
+
+	va_start(ap, fmt);
+	r = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	if (r < 0) {
+		text = NULL;
+		return -ENOMEM;
+	}
+	r = strv_add(&it->options, text);
+	it->storage.options = it->options.v;
+	it->storage.n_options = it->options.n;
+	return r;
+}
+
+void storages_directories(struct storages *st, const struct strv *directories)
+{
+	st->v[st->n - 1]->directories = directories->v;
+	st->v[st->n - 1]->n_directories = directories->n;
+}
+
+void storages_done(struct storages *st)
+{
+	while (st->n > 0) {
+		item_free(last(st));
+		st->n--;
+	}
+	free(st->v);
+	st->v = NULL;
+}

@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SANDBOX_STORAGES_H
+#define PODVM_SANDBOX_STORAGES_H
+
+/*
+ * The list of mounts that CreateContainer takes: built in the order in which the guest will make
+ * them, it owns all its texts.
+ *
+ *	_cleanup_(storages_done) struct storages st = { 0 };
+ *
+ *	r = storages_add(&st, "tmpfs", "", "", "/run/podvm/shm");
+ *	if (r == 0)
+ *		r = storages_option(&st, "mode=1777");
+ */
+
+#include <stddef.h>
+
+#include "base/str.h"
+#include "proto/agent.pb-c.h"
+
+/**
+ * struct storages - Mounts
+ * @v:	For the request, NULL while it's empty
+ * @n:	How many
+ */
+struct storages {
+	Podvm__Agent__V1__Storage **v;
+	size_t n;
+};
+
+/** storages_add() - Append a mount without options. Return: 0 or -ENOMEM */
+int storages_add(struct storages *st, const char *driver, const char *source, const char *fstype,
+		 const char *mount_point);
+
+/** storages_option() - Append an option to the mount that was added last. Return: 0 or -ENOMEM */
+int storages_option(struct storages *st, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/** storages_directories() - Directories to make in the one that was added last; borrowed */
+void storages_directories(struct storages *st, const struct strv *directories);
+
+void storages_done(struct storages *st);
+
+#endif
