@@ -1,0 +1,208 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "loop/work.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/pidfd.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+
+/* The child's end of the result socket. */
+#define RESULT_FD 3
+
+/* What the child sends, with its descriptors. */
+struct message {
+	int code;
+	struct err e;
+};
+
+/**
+ * struct work - A child
+ * @fd:		Our end of the result socket
+ * @e:		Why it was killed, code 0: it wasn't
+ */
+struct work {
+	const char *name;
+	work_done done;
+	void *data;
+	int fd;
+	struct loop_child *child;
+	struct loop_timer *deadline;
+	struct err e;
+};
+
+/* Room for the descriptors of a result, as recvmsg(2) wants it. */
+union control {
+	char buf[CMSG_SPACE(sizeof(int) * WORK_MAX_FDS)];
+	struct cmsghdr align;
+};
+
+static void send_result(const struct message *m, const struct work_result *result)
+{
+	union control control = { 0 };
+	struct iovec iov = { .iov_base = (void *)m, .iov_len = sizeof(*m) };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
+	size_t n = result->n_fds * sizeof(int);
+	struct cmsghdr *c;
+
+	if (n > 0) {
+		msg.msg_control = control.buf;
+		msg.msg_controllen = CMSG_SPACE(n);
+		c = CMSG_FIRSTHDR(&msg);
+		c->cmsg_level = SOL_SOCKET;
+		c->cmsg_type = SCM_RIGHTS;
+		c->cmsg_len = CMSG_LEN(n);
+		memcpy(CMSG_DATA(c), result->fds, n);
+	}
+	(void)sendmsg(RESULT_FD, &msg, MSG_NOSIGNAL);
+}
+
+__attribute__((noreturn)) static void child_main(work_fn fn, void *arg, int fd, pid_t parent)
+{
+	struct work_result result = { 0 };
+	struct message m = { 0 };
+	sigset_t none;
+
+	/* The loop's handlers belong to the parent. */
+	for (int sig = 1; sig < NSIG; sig++)
+		if (sig != SIGKILL && sig != SIGSTOP)
+			signal(sig, SIG_DFL);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &none, NULL);
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent || (fd != RESULT_FD && dup3(fd, RESULT_FD, O_CLOEXEC) < 0))
+		_exit(1);
+	close_range(RESULT_FD + 1, ~0U, 0);
+	m.code = fn(arg, &result, &m.e);
+	if (m.code < 0 && !m.e.code)
+		err_errno(&m.e, m.code, "failed");
+	send_result(&m, &result);
+	_exit(0);
+}
+
+static void take_fds(struct msghdr *msg, struct work_result *result)
+{
+	struct cmsghdr *c = CMSG_FIRSTHDR(msg);
+
+	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+		return;
+	result->n_fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+	memcpy(result->fds, CMSG_DATA(c), result->n_fds * sizeof(int));
+}
+
+static int receive(const struct work *w, int code, struct work_result *result, struct err *e)
+{
+	union control control;
+	struct message m;
+	struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
+	struct msghdr msg = {
+		.msg_iov = &iov,
+		.msg_iovlen = 1,
+		.msg_control = control.buf,
+		.msg_controllen = sizeof(control.buf),
+	};
+	ssize_t n;
+
+	if (w->e.code) {
+		*e = w->e;
+		return e->code;
+	}
+	n = recvmsg(w->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	if (n != (ssize_t)sizeof(m))
+		return err_set(e, -ECHILD, "%s ended without a result (%d)", w->name, code);
+	take_fds(&msg, result);
+	if (m.code < 0)
+		*e = m.e;
+	return m.code;
+}
+
+static void on_exit_code(void *data, int code)
+{
+	struct work *w = data;
+	struct work_result result = { 0 };
+	struct err e = { 0 };
+	int r;
+
+	loop_timer_free(TAKE_PTR(w->deadline));
+	r = receive(w, code, &result, &e);
+	/* The work may be freed in there. */
+	w->done(w->data, r < 0 ? NULL : &result, r < 0 ? &e : NULL);
+	for (size_t i = 0; i < result.n_fds; i++)
+		close_fdp(&result.fds[i]);
+}
+
+static void on_deadline(void *data)
+{
+	struct work *w = data;
+
+	err_set(&w->e, -ETIMEDOUT, "%s took too long", w->name);
+	(void)loop_child_kill(w->child, SIGKILL);
+}
+
+static int start(struct work *w, struct loop *loop, work_fn fn, void *arg)
+{
+	_cleanup_(close_fdp) int theirs = -EBADF;
+	pid_t parent = getpid();
+	int fds[2];
+	int pidfd;
+	pid_t pid;
+	int r;
+
+	if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds) < 0)
+		return -errno;
+	w->fd = fds[0];
+	theirs = fds[1];
+	pid = fork();
+	if (pid < 0)
+		return -errno;
+	if (pid == 0)
+		child_main(fn, arg, theirs, parent);
+	pidfd = pidfd_open(pid, 0);
+	r = pidfd < 0 ? -errno : loop_child_new(loop, pidfd, on_exit_code, w, &w->child);
+	if (r < 0) {
+		kill(pid, SIGKILL);
+		waitpid(pid, NULL, 0);
+	}
+	return r;
+}
+
+int work_new(struct loop *loop, const char *name, work_fn fn, void *arg, uint64_t timeout_ms,
+	     work_done done, void *data, struct work **ret, struct err *e)
+{
+	struct work *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return err_oom(e);
+	w->name = name;
+	w->done = done;
+	w->data = data;
+	w->fd = -EBADF;
+	r = start(w, loop, fn, arg);
+	if (r == 0)
+		r = loop_timer_new(loop, timeout_ms, on_deadline, w, &w->deadline);
+	if (r < 0) {
+		work_free(w);
+		return err_errno(e, r, "cannot start %s", name);
+	}
+	*ret = w;
+	return 0;
+}
+
+void work_free(struct work *w)
+{
+	if (!w)
+		return;
+	loop_timer_free(w->deadline);
+	loop_child_free(w->child);
+	if (w->fd >= 0)
+		close(w->fd);
+	free(w);
+}
