@@ -12,6 +12,9 @@
 
 #define SHIM_SOCKET_DIR "/run/containerd/s"
 
+/* In the bundle of the pod's first container: the state directory, which `delete` has to find. */
+#define SHIM_STATE_FILE "podvm-state"
+
 /**
  * struct shim_pod - Which pod a container belongs to, as its annotations say
  * @id:		Of the sandbox (CRI), the group (containerd's own annotation), or of the container;

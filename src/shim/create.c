@@ -8,12 +8,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "proto/events.pb-c.h"
-#include "shim/oom.h"
 #include "shim/rootfs.h"
+#include "shim/sandbox_files.h"
 #include "shim/task.h"
 #include "shim/volumes.h"
-
-#define RUNTIME_OPTIONS "runtimeoptions.v1.Options"
 
 void create_free(struct task_create *c)
 {
@@ -158,14 +156,11 @@ static void go_on(struct task *t)
 	}
 }
 
-static void on_pod_started(void *data, const struct err *e)
+void task_pod_started(struct shim *shim, const struct err *e)
 {
-	struct shim *shim = data;
 	struct task *t;
 	struct task *tmp;
 
-	if (!e)
-		oom_watch(shim);
 	list_for_each_safe (t, tmp, &shim->tasks, node) {
 		if (!t->create)
 			continue;
@@ -178,37 +173,22 @@ static void on_pod_started(void *data, const struct err *e)
 
 /* ---- the request ---- */
 
-/* The file that `ConfigPath` of the runtime's options names; "" for none. */
-static int config_file(const Containerd__Types__Any *options, char **ret, struct err *e)
-{
-	Containerd__Types__RuntimeOptions *o;
-	int r = 0;
-
-	if (!options || !str_eq(options->type_url, RUNTIME_OPTIONS))
-		return 0;
-	o = containerd__types__runtime_options__unpack(NULL, options->value.len,
-						       options->value.data);
-	if (!o)
-		return err_set(e, -EBADMSG, "the runtime options are malformed");
-	if (*o->config_path)
-		r = str_set(ret, o->config_path) < 0 ? err_oom(e) : 0;
-	containerd__types__runtime_options__free_unpacked(o, NULL);
-	return r;
-}
-
 static int start_pod(struct task *t, struct err *e)
 {
-	_cleanup_(freep) char *file = NULL;
+	_cleanup_(spec_pod_done) struct spec_pod spec = { 0 };
+	struct pod *pod = &t->shim->pod;
 	struct pod_request request = {
-		.namespace = t->shim->namespace,
-		.id = t->shim->pod_id,
-		.spec = t->create->spec,
+		.spec = &spec,
 		.sandbox = t->sandbox,
+		.bundle = t->bundle,
+		.config_file = t->shim->config_file,
 	};
-	int r = config_file(t->create->req->options, &file, e);
+	int r;
 
-	request.config_file = file;
-	return r < 0 ? r : pod_start(&t->shim->pod, &request, on_pod_started, e);
+	r = spec_pod_from_config(t->create->spec, t->sandbox, &spec, e);
+	if (r == 0)
+		r = pod_prepare(pod, &request, e);
+	return r < 0 ? r : pod_start(pod, e);
 }
 
 static int begin(struct task *t, struct err *e)
@@ -218,6 +198,8 @@ static int begin(struct task *t, struct err *e)
 	int r;
 
 	r = spec_read(t->bundle, &c->spec, e);
+	if (r == 0 && t->shim->box)
+		r = sandbox_files_mount(c->spec, t->shim->box->bundle, e);
 	if (r == 0)
 		r = procio_paths_set(&t->init.paths, c->req->stdin, c->req->stdout, c->req->stderr,
 				     c->req->terminal, e);
@@ -229,6 +211,8 @@ static int begin(struct task *t, struct err *e)
 	switch (t->shim->pod.state) {
 	case POD_NONE:
 		return start_pod(t, e);
+	case POD_PREPARED:
+		return err_set(e, -ENOTCONN, "the machine of the pod hasn't been started");
 	case POD_STARTING:
 		return 0;
 	case POD_RUNNING:
@@ -241,36 +225,21 @@ static int begin(struct task *t, struct err *e)
 	return err_set(e, -ENOTCONN, "the machine of the pod has ended");
 }
 
-static struct task *task_new(struct shim *shim, const Containerd__Task__V2__CreateTaskRequest *req)
-{
-	struct task *t = calloc(1, sizeof(*t));
-
-	if (!t)
-		return NULL;
-	list_init(&t->node);
-	list_init(&t->execs);
-	t->shim = shim;
-	t->create = calloc(1, sizeof(*t->create));
-	if (process_init(&t->init, t, "") < 0 || str_set(&t->id, req->id) < 0 ||
-	    str_set(&t->bundle, req->bundle) < 0 || !t->create) {
-		task_free(t);
-		return NULL;
-	}
-	t->create->req = req;
-	list_append(&shim->tasks, &t->node);
-	return t;
-}
-
 void task_create(struct shim *shim, struct ttrpc_call *call,
 		 const Containerd__Task__V2__CreateTaskRequest *req)
 {
-	struct task *t = task_new(shim, req);
+	struct task *t = task_new(shim, req->id, req->bundle);
 	struct err e = { 0 };
 
-	if (!t) {
+	if (t)
+		t->create = calloc(1, sizeof(*t->create));
+	if (!t || !t->create) {
+		if (t)
+			task_free(t);
 		ttrpc_reply_error(call, TTRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return;
 	}
+	t->create->req = req;
 	t->call = call;
 	if (begin(t, &e) < 0)
 		fail(t, &e);

@@ -14,6 +14,8 @@
 #include "base/str.h"
 #include "shim/address.h"
 #include "shim/mounts.h"
+#include "shim/oom.h"
+#include "shim/sandbox_service.h"
 #include "shim/service.h"
 #include "shim/shim.h"
 #include "shim/task.h"
@@ -30,6 +32,16 @@ static void open_log(bool debug)
 	int fd = open("log", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
 	log_init(fd, LOG_FORMAT_TEXT, debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
+}
+
+static void on_pod_started(void *data, const struct err *e)
+{
+	struct shim *shim = data;
+
+	if (!e)
+		oom_watch(shim);
+	sandbox_service_started(shim, e);
+	task_pod_started(shim, e);
 }
 
 static void on_pod_ended(void *data, const struct err *e)
@@ -52,6 +64,7 @@ static int prepare(struct shim *shim, const struct shim_options *o, struct err *
 
 	shim->namespace = o->namespace;
 	shim->pod_id = o->id;
+	shim->config_file = o->config;
 	list_init(&shim->tasks);
 	r = mounts_private(e);
 	if (r < 0)
@@ -61,7 +74,8 @@ static int prepare(struct shim *shim, const struct shim_options *o, struct err *
 		r = events_new(shim->loop, getenv("TTRPC_ADDRESS"), shim->namespace, &shim->events);
 	if (r < 0)
 		return err_errno(e, r, "cannot begin");
-	pod_init(&shim->pod, shim->loop, on_pod_ended, shim);
+	pod_init(&shim->pod, shim->loop, shim->namespace, shim->pod_id, on_pod_started,
+		 on_pod_ended, shim);
 	service_fill(shim);
 	r = ttrpc_server_new(shim->loop, shim->services, ARRAY_SIZE(shim->services), &shim->server);
 	if (r == 0)

@@ -23,9 +23,9 @@ static const struct flag {
 } flags[] = {
 	FLAG("namespace", namespace), FLAG("id", id),
 	FLAG("address", address),     FLAG("publish-binary", publish_binary),
-	FLAG("bundle", bundle),	      SWITCH("debug", debug),
-	SWITCH("v", version),	      SWITCH("version", version),
-	SWITCH("info", info),
+	FLAG("bundle", bundle),	      FLAG("config", config),
+	SWITCH("debug", debug),	      SWITCH("v", version),
+	SWITCH("version", version),   SWITCH("info", info),
 };
 
 /* @name may go on after @len characters ("=value"). */

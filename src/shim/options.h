@@ -18,6 +18,7 @@
  * @address:	containerd's gRPC socket
  * @publish_binary: containerd's program, for shims that publish events through it
  * @bundle:	Bundle directory, for `delete`
+ * @config:	Configuration file; not containerd's but our own, for the daemon
  * @debug:	containerd logs at debug level
  * @version:	Print the version
  * @info:	Print a RuntimeInfo message
@@ -29,6 +30,7 @@ struct shim_options {
 	const char *address;
 	const char *publish_binary;
 	const char *bundle;
+	const char *config;
 	bool debug;
 	bool version;
 	bool info;

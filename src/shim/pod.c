@@ -2,6 +2,7 @@
 #include "shim/pod.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/host_cgroup.h"
 #include "shim/address.h"
@@ -17,9 +19,22 @@
 #define HOSTNAME_MAX 63
 #define STOP_MS	     3000
 
-void pod_init(struct pod *p, struct loop *loop, sandbox_done ended, void *data)
+/* These are the size of the whole machine, whatever the containers' limits are. */
+#define ANNOTATION_MEMORY CONFIG_ANNOTATION_PREFIX "memory"
+#define ANNOTATION_VCPUS  CONFIG_ANNOTATION_PREFIX "vcpus"
+
+void pod_init(struct pod *p, struct loop *loop, const char *namespace, const char *id,
+	      sandbox_done started, sandbox_done ended, void *data)
 {
-	*p = (struct pod){ .loop = loop, .rundir = RUNDIR_INIT, .ended = ended, .data = data };
+	*p = (struct pod){
+		.loop = loop,
+		.namespace = namespace,
+		.id = id,
+		.rundir = RUNDIR_INIT,
+		.started = started,
+		.ended = ended,
+		.data = data,
+	};
 }
 
 bool pod_running(const struct pod *p)
@@ -52,7 +67,7 @@ static uint64_t now_ns(void)
 	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
 }
 
-static int fill_state(struct pod *p, const struct pod_request *request)
+static int fill_state(struct pod *p)
 {
 	struct rundir_state *st = &p->run_state;
 	int r;
@@ -64,7 +79,7 @@ static int fill_state(struct pod *p, const struct pod_request *request)
 	/* A crash leaves nothing that somebody would look at: containerd has told it. */
 	st->auto_remove = true;
 	r = str_set(&st->id, p->rundir.id);
-	r = r < 0 ? r : str_set(&st->name, request->id);
+	r = r < 0 ? r : str_set(&st->name, p->id);
 	r = r < 0 ? r : str_set(&st->hostname, p->hostname);
 	r = r < 0 ? r : str_set(&st->network, p->netns ? "pod" : "none");
 	r = r < 0 ? r : str_set(&st->vmm, p->config.driver);
@@ -83,9 +98,11 @@ static int set_size(struct pod *p, const struct spec_pod *spec, struct err *e)
 {
 	struct sandbox_config *c = &p->sandbox_config;
 
-	c->vcpus = spec->cpus ? MIN(spec->cpus, host_cpus()) : p->config.vcpus;
+	c->vcpus = p->config.vcpus;
+	if (spec->cpus && !oci_map_get(&spec->annotations, ANNOTATION_VCPUS))
+		c->vcpus = MIN(spec->cpus, host_cpus());
 	c->memory = p->config.memory;
-	if (spec->memory &&
+	if (spec->memory && !oci_map_get(&spec->annotations, ANNOTATION_MEMORY) &&
 	    __builtin_add_overflow(spec->memory, p->config.guest_overhead, &c->memory))
 		return err_set(e, -ERANGE, "the memory limit is too large");
 	return 0;
@@ -102,31 +119,33 @@ static int set_machine(struct pod *p, struct err *e)
 	c->machine = str_empty(p->config.machine) ? NULL : p->config.machine;
 	c->binary = str_empty(p->config.binary) ? NULL : p->config.binary;
 	c->state_dir = p->config.state;
+	c->debug = p->config.debug;
 	c->boot_timeout_ms = p->config.boot_timeout;
 	return 0;
 }
 
 /* What the spec alone decides; what can't be done is refused here, before anything is touched. */
-static int take_spec(struct pod *p, const struct pod_request *request, const struct spec_pod *spec,
-		     struct err *e)
+static int take_spec(struct pod *p, const struct pod_request *request, struct err *e)
 {
 	struct sandbox_config *c = &p->sandbox_config;
+	struct spec_pod *spec = request->spec;
 
 	if (spec->host_network)
 		return err_set(e, -EOPNOTSUPP,
 			       "the host's network isn't there in a machine of its "
 			       "own (hostNetwork)");
 	/* The name has to be the pod's own: whoever is in the cgroup at the end is killed. */
-	if (request->sandbox && strstr(spec->cgroup, request->id)) {
+	if (request->sandbox && strstr(spec->cgroup, p->id)) {
 		int r = host_cgroup_path(spec->cgroup, &p->cgroup, e);
 
 		if (r < 0)
 			return r;
 	}
-	p->hostname = strndup(str_empty(spec->hostname) ? request->id : spec->hostname,
-			      HOSTNAME_MAX);
+	p->hostname = strndup(str_empty(spec->hostname) ? p->id : spec->hostname, HOSTNAME_MAX);
 	if (!p->hostname || str_set(&p->netns, spec->netns) < 0)
 		return err_oom(e);
+	p->sysctl = spec->sysctl;
+	spec->sysctl = (struct oci_map){ 0 };
 	p->network.netns = p->netns;
 	c->pod_network = p->netns ? &p->network : NULL;
 	c->image = &p->image;
@@ -137,19 +156,25 @@ static int take_spec(struct pod *p, const struct pod_request *request, const str
 	return 0;
 }
 
-static int load_config(struct pod *p, const char *file, struct err *e)
+static int load_config(struct pod *p, const char *file, const struct oci_map *annotations,
+		       struct err *e)
 {
 	int r = file ? config_load_file(&p->config, file, e) : config_load(&p->config, e);
 
-	if (r == 0)
-		r = guest_image_open(p->config.image, false, &p->image, e);
+	for (size_t i = 0; r == 0 && i < annotations->n; i++)
+		r = config_annotate(&p->config, annotations->v[i].key, annotations->v[i].value, e);
+	err_stage(e, "configuration");
+	if (r < 0)
+		return r;
+	r = guest_image_open(p->config.image, p->config.debug, &p->image, e);
+	err_stage(e, "guest image");
 	return r;
 }
 
 /* A directory of that name that a crash has left is cleaned up first. */
-static int make_rundir(struct pod *p, const struct pod_request *request, struct err *e)
+static int make_rundir(struct pod *p, struct err *e)
 {
-	_cleanup_(freep) char *id = shim_run_id(request->namespace, request->id);
+	_cleanup_(freep) char *id = shim_run_id(p->namespace, p->id);
 	struct rundir old = RUNDIR_INIT;
 	int r;
 
@@ -218,27 +243,40 @@ static void on_started(void *data, const struct err *e)
 	p->started(p->data, e);
 }
 
-static int fill_config(struct pod *p, const struct pod_request *request, struct err *e)
+/* `delete` may have to clean up without us, and the state directory is ours to choose. */
+static int note_state_dir(const struct pod *p, const char *bundle, struct err *e)
 {
-	struct spec_pod spec = { 0 };
+	_cleanup_(freep) char *path = str_printf("%s/" SHIM_STATE_FILE, bundle);
 	int r;
 
-	r = spec_pod(request->spec, request->sandbox, &spec, e);
-	p->sysctl = spec.sysctl;
-	if (r == 0)
-		r = take_spec(p, request, &spec, e);
-	if (r == 0)
-		r = load_config(p, request->config_file, e);
-	if (r == 0)
-		r = set_size(p, &spec, e);
-	return r < 0 ? r : set_machine(p, e);
+	if (!path)
+		return err_oom(e);
+	r = file_replace(AT_FDCWD, path, p->config.state, strlen(p->config.state), 0600);
+	return r < 0 ? err_errno(e, r, "cannot write %s", path) : 0;
 }
 
-static int launch(struct pod *p, const struct pod_request *request, struct err *e)
+int pod_prepare(struct pod *p, const struct pod_request *request, struct err *e)
 {
 	int r;
 
-	if (fill_state(p, request) < 0)
+	r = take_spec(p, request, e);
+	if (r == 0)
+		r = load_config(p, request->config_file, &request->spec->annotations, e);
+	if (r == 0)
+		r = set_size(p, request->spec, e);
+	if (r == 0)
+		r = set_machine(p, e);
+	if (r == 0)
+		r = note_state_dir(p, request->bundle, e);
+	p->state = r < 0 ? POD_GONE : POD_PREPARED;
+	return r;
+}
+
+static int launch(struct pod *p, struct err *e)
+{
+	int r;
+
+	if (fill_state(p) < 0)
 		return err_oom(e);
 	write_state(p, RUNDIR_CREATED);
 	r = sandbox_new(p->loop, &p->sandbox_config, on_lost, p, &p->sandbox);
@@ -247,18 +285,15 @@ static int launch(struct pod *p, const struct pod_request *request, struct err *
 	return r < 0 ? err_errno(e, r, "cannot start the machine") : 0;
 }
 
-int pod_start(struct pod *p, const struct pod_request *request, sandbox_done started, struct err *e)
+int pod_start(struct pod *p, struct err *e)
 {
 	int r;
 
-	p->started = started;
-	r = fill_config(p, request, e);
-	if (r == 0)
-		r = make_rundir(p, request, e);
+	r = make_rundir(p, e);
 	if (r == 0)
 		r = join_cgroup(p, e);
 	if (r == 0)
-		r = launch(p, request, e);
+		r = launch(p, e);
 	p->state = r < 0 ? POD_GONE : POD_STARTING;
 	return r;
 }
@@ -266,9 +301,15 @@ int pod_start(struct pod *p, const struct pod_request *request, sandbox_done sta
 static void on_stopped(void *data)
 {
 	struct pod *p = data;
+	struct err e = { 0 };
 
 	p->state = POD_GONE;
-	p->ended(p->data, NULL);
+	if (p->run_state.started_ns) {
+		p->ended(p->data, NULL);
+		return;
+	}
+	err_set(&e, -ECANCELED, "the pod was stopped");
+	p->started(p->data, &e);
 }
 
 void pod_stop(struct pod *p)

@@ -10,12 +10,13 @@
 
 #include "config/config.h"
 #include "sandbox/sandbox.h"
-#include "shim/spec.h"
+#include "shim/spec_pod.h"
 
-enum pod_state { POD_NONE, POD_STARTING, POD_RUNNING, POD_STOPPING, POD_GONE };
+enum pod_state { POD_NONE, POD_PREPARED, POD_STARTING, POD_RUNNING, POD_STOPPING, POD_GONE };
 
 /**
  * struct pod - The machine
+ * @namespace, @id: Of containerd, of the pod; borrowed
  * @network:	The pod's network namespace, when it has one that isn't empty
  * @cgroup:	Cgroup of the host that we're in, NULL: the one that we were started in
  * @shared_dir:	What virtiofs shows of the host, see mounts.h
@@ -25,6 +26,8 @@ enum pod_state { POD_NONE, POD_STARTING, POD_RUNNING, POD_STOPPING, POD_GONE };
  */
 struct pod {
 	struct loop *loop;
+	const char *namespace;
+	const char *id;
 	enum pod_state state;
 	struct config config;
 	struct guest_image image;
@@ -45,33 +48,40 @@ struct pod {
 
 /**
  * struct pod_request - What machine is wanted
- * @namespace, @id: Of containerd, of the pod
- * @spec:	config.json of its first container
- * @sandbox:	Which is a CRI sandbox
+ * @spec:	What is known about the pod; its sysctls are taken out of it
+ * @sandbox:	It's a pod of CRI's, and not a lone container
+ * @bundle:	Directory where `delete` will look for what was taken (see SHIM_STATE_FILE)
  * @config_file: Configuration that was chosen for the runtime, NULL: the machine's
  */
 struct pod_request {
-	const char *namespace;
-	const char *id;
-	struct json_object *spec;
+	struct spec_pod *spec;
 	bool sandbox;
+	const char *bundle;
 	const char *config_file;
 };
 
-/** pod_init() - No machine */
-void pod_init(struct pod *p, struct loop *loop, sandbox_done ended, void *data);
+/** pod_init() - No machine; @namespace, @id and the callbacks' data live as long as it */
+void pod_init(struct pod *p, struct loop *loop, const char *namespace, const char *id,
+	      sandbox_done started, sandbox_done ended, void *data);
+
+/**
+ * pod_prepare() - Decide what the machine will be; nothing is taken on the host
+ * @p:		In state NONE, then PREPARED, or GONE when it fails
+ * @request:	What is wanted, borrowed for this call
+ * @e:		What can't be done
+ *
+ * Return: 0 or a negative errno
+ */
+int pod_prepare(struct pod *p, const struct pod_request *request, struct err *e);
 
 /**
  * pod_start() - Start the machine
- * @p:		Without one
- * @request:	What is wanted, borrowed for this call
- * @started:	Called later with NULL or what failed
+ * @p:		In state PREPARED
  * @e:		What failed at once
  *
- * Return: 0 (@started will be called) or a negative errno (it will not)
+ * Return: 0 (pod_init()'s @started will be called) or a negative errno (it will not)
  */
-int pod_start(struct pod *p, const struct pod_request *request, sandbox_done started,
-	      struct err *e);
+int pod_start(struct pod *p, struct err *e);
 
 /** pod_running() - Whether containers can be made in it, and its agent be called */
 bool pod_running(const struct pod *p);

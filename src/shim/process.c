@@ -99,6 +99,8 @@ static void publish_exit(struct process *p)
 	Containerd__Events__TaskExit event = CONTAINERD__EVENTS__TASK_EXIT__INIT;
 	Containerd__Types__Timestamp at;
 
+	if (p->task == p->task->shim->box)
+		return;
 	service_timestamp(&at, p->exited_ns);
 	event.container_id = p->task->id;
 	event.id = *p->id ? p->id : p->task->id;

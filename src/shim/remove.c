@@ -6,6 +6,8 @@
  * container goes with the shim and its mount namespace.
  */
 #include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,7 +18,6 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
-#include "config/config.h"
 #include "proto/task.pb-c.h"
 #include "sandbox/rundir.h"
 #include "shim/address.h"
@@ -44,20 +45,27 @@ static void wait_for_owner(const struct rundir *rd)
 		(void)poll(&p, 1, OWNER_TIMEOUT_MS);
 }
 
-/* Undo what a crash has left of the pod; nothing if its shim lives or it's gone already. */
-static int clean_pod(const struct shim_options *o, const char *pod_id, struct err *e)
+/* What SHIM_STATE_FILE says; a bundle without it never got as far as taking something. */
+static char *find_state_dir(const char *bundle)
 {
-	_cleanup_(config_done) struct config config = CONFIG_INIT;
-	_cleanup_(freep) char *id = shim_run_id(o->namespace, pod_id);
+	_cleanup_(freep) char *path = str_printf("%s/" SHIM_STATE_FILE, bundle);
+	char *state = NULL;
+
+	if (path)
+		(void)file_read(AT_FDCWD, path, PATH_MAX, &state, NULL);
+	return state;
+}
+
+/* Undo what a crash has left of the pod; nothing if its shim lives or it's gone already. */
+static int clean_pod(const char *state, const char *namespace, const char *pod_id, struct err *e)
+{
+	_cleanup_(freep) char *id = shim_run_id(namespace, pod_id);
 	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
 	int r;
 
 	if (!id)
 		return err_oom(e);
-	r = config_load(&config, e);
-	if (r < 0)
-		return r;
-	if (rundir_open(config.state, id, &rd) < 0)
+	if (rundir_open(state, id, &rd) < 0)
 		return 0;
 	wait_for_owner(&rd);
 	r = rundir_recover(&rd, e);
@@ -69,9 +77,11 @@ static int clean(const struct shim_options *o, struct err *e)
 {
 	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
 	_cleanup_(freep) char *path = NULL;
+	_cleanup_(freep) char *state = NULL;
+	const char *bundle = o->bundle ? o->bundle : ".";
 	int r;
 
-	r = shim_pod_find(o->bundle ? o->bundle : ".", o->id, &pod, e);
+	r = shim_pod_find(bundle, o->id, &pod, e);
 	if (r < 0)
 		return r;
 	/* The pod's sandbox is deleted as well. */
@@ -80,7 +90,9 @@ static int clean(const struct shim_options *o, struct err *e)
 	path = shim_socket_path(o->address, o->namespace, pod.id);
 	if (!path)
 		return err_oom(e);
-	r = clean_pod(o, pod.id, e);
+	state = find_state_dir(bundle);
+	if (state)
+		r = clean_pod(state, o->namespace, pod.id, e);
 	if (shim_socket_answers(path) == 0)
 		(void)unlink(path);
 	return r;

@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "proto/events.pb-c.h"
 #include "sandbox/agent_client.h"
+#include "shim/sandbox_service.h"
 #include "shim/stats.h"
 #include "shim/task.h"
 
@@ -18,7 +19,7 @@
 #define HANDLER(name) \
 	static void name(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
 
-static void reply_empty(struct ttrpc_call *call)
+void service_reply_empty(struct ttrpc_call *call)
 {
 	Containerd__Types__Empty resp = CONTAINERD__TYPES__EMPTY__INIT;
 
@@ -37,6 +38,10 @@ void service_reply_wait(const struct process *p, struct ttrpc_call *call)
 	T(WaitResponse) resp = CONTAINERD__TASK__V2__WAIT_RESPONSE__INIT;
 	Containerd__Types__Timestamp at;
 
+	if (ttrpc_call_method(call)->output == &containerd__types__empty__descriptor) {
+		service_reply_empty(call);
+		return;
+	}
 	service_timestamp(&at, p->exited_ns);
 	resp.exit_status = p->exit_status;
 	resp.exited_at = &at;
@@ -131,7 +136,7 @@ static void on_forwarded(void *data, const ProtobufCMessage *resp, const struct 
 	if (e)
 		ttrpc_reply_err(call, e);
 	else
-		reply_empty(call);
+		service_reply_empty(call);
 }
 
 static void forward(struct ttrpc_call *call, const struct task *t, const char *method,
@@ -301,7 +306,7 @@ HANDLER(serve_exec)
 		return;
 	}
 	exec_publish_added(p);
-	reply_empty(call);
+	service_reply_empty(call);
 }
 
 /* The sandbox has no process: any signal that would end one ends the machine. */
@@ -311,7 +316,7 @@ static void kill_sandbox(struct task *t, uint32_t signum, struct ttrpc_call *cal
 		process_exited(&t->init, 128 + signum, false);
 		pod_stop(&t->shim->pod);
 	}
-	reply_empty(call);
+	service_reply_empty(call);
 }
 
 static void on_killed(void *data, const ProtobufCMessage *resp, const struct err *e)
@@ -322,7 +327,7 @@ static void on_killed(void *data, const ProtobufCMessage *resp, const struct err
 	if (e && e->code != -ENOENT && e->code != -ECONNRESET)
 		ttrpc_reply_err(call, e);
 	else
-		reply_empty(call);
+		service_reply_empty(call);
 }
 
 HANDLER(serve_kill)
@@ -342,7 +347,7 @@ HANDLER(serve_kill)
 		return;
 	}
 	if (p->exited || p->state == PROCESS_STOPPED || !pod_running(&p->task->shim->pod)) {
-		reply_empty(call);
+		service_reply_empty(call);
 		return;
 	}
 	sig.container_id = p->task->id;
@@ -448,7 +453,7 @@ HANDLER(serve_resize)
 	if (!p)
 		return;
 	process_resize(p, req->width, req->height);
-	reply_empty(call);
+	service_reply_empty(call);
 }
 
 HANDLER(serve_close_io)
@@ -460,7 +465,7 @@ HANDLER(serve_close_io)
 		return;
 	if (req->stdin)
 		procio_close_input(&p->io);
-	reply_empty(call);
+	service_reply_empty(call);
 }
 
 /* ---- resources ---- */
@@ -478,7 +483,7 @@ HANDLER(serve_update)
 	/* The sandbox's limits are those of the machine, which doesn't change its size. */
 	if (!t || t->sandbox) {
 		if (t)
-			reply_empty(call);
+			service_reply_empty(call);
 		return;
 	}
 	if (!find_running(data, call, req->id))
@@ -543,7 +548,7 @@ HANDLER(serve_shutdown)
 {
 	struct shim *shim = data;
 
-	reply_empty(call);
+	service_reply_empty(call);
 	if (list_empty(&shim->tasks))
 		shim->done = true;
 }
@@ -568,4 +573,5 @@ void service_fill(struct shim *shim)
 			.handlers = handlers,
 			.data = shim,
 		};
+	sandbox_service_fill(shim, &shim->services[ARRAY_SIZE(names)]);
 }

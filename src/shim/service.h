@@ -13,7 +13,10 @@ void service_fill(struct shim *shim);
 /** service_timestamp() - Nanoseconds since the epoch as a message */
 void service_timestamp(Containerd__Types__Timestamp *ret, uint64_t ns);
 
-/** service_reply_wait() - Answer Wait for a stopped process */
+/** service_reply_empty() - Answer that it's done */
+void service_reply_empty(struct ttrpc_call *call);
+
+/** service_reply_wait() - Answer a call that waited for the end of a process, which has stopped */
 void service_reply_wait(const struct process *p, struct ttrpc_call *call);
 
 /** service_reply_start() - Answer Start */

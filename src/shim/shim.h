@@ -13,6 +13,8 @@
  *	remove.c	`delete`: cleans up after a shim that has crashed
  *	daemon.c	the daemon: serves until Shutdown finds no task
  *	service.c	containerd's Task service (v2 and v3): requests to tasks, tasks to answers
+ *	sandbox_service.c
+ *			containerd 2's Sandbox service, for a shim that is the sandbox controller
  *	task.c		a container: start, exit, delete
  *	create.c	how one is made, in stages: rootfs.c, spec.c, volumes.c
  *	process.c	a process of one (its first, or an exec): streams, exit, waiting
@@ -22,7 +24,9 @@
  *
  * The container that Kubernetes calls sandbox (pause) is the machine itself: nothing runs for it
  * in the guest. It runs from its Start until it's killed, which ends the machine. A container that
- * was made without Kubernetes is a pod of its own.
+ * was made without Kubernetes is a pod of its own. With containerd 2 and `sandboxer = "shim"` there
+ * is no such container: the Sandbox service makes the machine, and a task without a config.json
+ * stands for it, so that both services know it by its id.
  *
  * An exit is told in one order: output has been written (for 2 s at most), the state is STOPPED,
  * TaskExit is published, Wait is answered. Exits of execs come before that of their container's
@@ -40,6 +44,7 @@
 #include "shim/events.h"
 #include "shim/pod.h"
 #include "shim/procio.h"
+#include "shim/spec.h"
 #include "ttrpc/ttrpc.h"
 
 /* How long output may take after the end of its process. */
@@ -131,7 +136,8 @@ struct task {
  * struct shim - The daemon
  * @namespace:	Of containerd
  * @pod_id:	Id of the pod
- * @socket:	Path we listen on
+ * @config_file: Configuration that was chosen for the runtime, NULL: the machine's
+ * @box:	The sandbox, if the Sandbox service has made it: no task events are told of it
  * @last_event:	Of the agent's events, the last one seen
  * @done:	Shutdown was asked for and nothing is left
  */
@@ -139,12 +145,13 @@ struct shim {
 	struct loop *loop;
 	const char *namespace;
 	const char *pod_id;
-	const char *socket;
+	const char *config_file;
 	struct events *events;
 	struct ttrpc_server *server;
-	struct ttrpc_service services[2];
+	struct ttrpc_service services[3];
 	struct pod pod;
 	struct list tasks;
+	struct task *box;
 	uint64_t last_event;
 	bool done;
 };

@@ -11,10 +11,10 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/container.h"
+#include "shim/spec_internal.h"
 
-#define SPEC_MAX_SIZE	   ((size_t)4 << 20)
-#define DEFAULT_CPU_PERIOD 100000
-#define OCI_VERSION	   "1.0.2"
+#define SPEC_MAX_SIZE ((size_t)4 << 20)
+#define OCI_VERSION   "1.0.2"
 
 int spec_read(const char *bundle, struct json_object **ret, struct err *e)
 {
@@ -39,16 +39,14 @@ const char *spec_annotation(struct json_object *spec, const char *name)
 	return one ? json_object_get_string(one) : NULL;
 }
 
-static const char *member_string(struct json_object *obj, const char *name)
+const char *spec_string(struct json_object *obj, const char *name)
 {
 	struct json_object *s = obj ? json_get(obj, name, json_type_string) : NULL;
 
 	return s ? json_object_get_string(s) : "";
 }
 
-/* ---- what it says about the pod ---- */
-
-static struct json_object *find_namespace(struct json_object *linux_spec, const char *type)
+struct json_object *spec_namespace(struct json_object *linux_spec, const char *type)
 {
 	struct json_object *all = linux_spec ? json_get(linux_spec, "namespaces", json_type_array)
 					     : NULL;
@@ -57,81 +55,10 @@ static struct json_object *find_namespace(struct json_object *linux_spec, const 
 		struct json_object *ns = json_object_array_get_idx(all, i);
 
 		if (json_object_is_type(ns, json_type_object) &&
-		    str_eq(member_string(ns, "type"), type))
+		    str_eq(spec_string(ns, "type"), type))
 			return ns;
 	}
 	return NULL;
-}
-
-static int pod_sysctl(struct json_object *linux_spec, struct oci_map *ret, struct err *e)
-{
-	struct json_object *all = linux_spec ? json_get(linux_spec, "sysctl", json_type_object)
-					     : NULL;
-
-	if (!all)
-		return 0;
-	json_object_object_foreach(all, name, value)
-	{
-		if (!json_object_is_type(value, json_type_string))
-			return err_set(e, -EINVAL, "a sysctl of config.json is no string");
-		if (oci_map_add(ret, name, json_object_get_string(value)) < 0)
-			return err_oom(e);
-	}
-	return 0;
-}
-
-/* A number that a limit of 0 or -1 means nothing by. */
-static uint64_t member_limit(struct json_object *obj, const char *name)
-{
-	struct json_object *n = obj ? json_get(obj, name, json_type_int) : NULL;
-	int64_t v = n ? json_object_get_int64(n) : 0;
-
-	return v > 0 ? (uint64_t)v : 0;
-}
-
-static uint64_t annotation_limit(struct json_object *spec, const char *name)
-{
-	const char *text = spec_annotation(spec, name);
-	uint64_t v;
-
-	return text && parse_u64(text, INT64_MAX, &v) == 0 ? v : 0;
-}
-
-static unsigned int whole_cpus(uint64_t quota, uint64_t period)
-{
-	if (period == 0)
-		period = DEFAULT_CPU_PERIOD;
-	return (unsigned int)MIN((quota / period) + (quota % period != 0), 1024);
-}
-
-int spec_pod(struct json_object *spec, bool sandbox, struct spec_pod *ret, struct err *e)
-{
-	struct json_object *linux_spec = json_get(spec, "linux", json_type_object);
-	struct json_object *net = find_namespace(linux_spec, "network");
-	struct json_object *resources;
-	struct json_object *cpu;
-	const char *path = net ? member_string(net, "path") : "";
-
-	*ret = (struct spec_pod){
-		.hostname = member_string(spec, "hostname"),
-		.netns = *path ? path : NULL,
-		.host_network = !net,
-		.cgroup = member_string(linux_spec, "cgroupsPath"),
-	};
-	if (sandbox) {
-		ret->memory = annotation_limit(spec, SPEC_SANDBOX_MEMORY);
-		ret->cpus = whole_cpus(annotation_limit(spec, SPEC_SANDBOX_CPU_QUOTA),
-				       annotation_limit(spec, SPEC_SANDBOX_CPU_PERIOD));
-	} else {
-		resources = linux_spec ? json_get(linux_spec, "resources", json_type_object) : NULL;
-		cpu = resources ? json_get(resources, "cpu", json_type_object) : NULL;
-		ret->memory =
-			resources ? member_limit(json_get(resources, "memory", json_type_object),
-						 "limit")
-				  : 0;
-		ret->cpus = whole_cpus(member_limit(cpu, "quota"), member_limit(cpu, "period"));
-	}
-	return pod_sysctl(linux_spec, &ret->sysctl, e);
 }
 
 /* ---- processes and resources ---- */
@@ -182,16 +109,16 @@ static int add_namespace(struct json_object *to, const char *type, const char *p
 static int rewrite_namespaces(struct json_object *linux_spec, bool member)
 {
 	static const char *const own[] = { "mount", "ipc", "uts" };
-	struct json_object *pid = find_namespace(linux_spec, "pid");
-	bool shared_pid = member && (!pid || *member_string(pid, "path"));
+	struct json_object *pid = spec_namespace(linux_spec, "pid");
+	bool shared_pid = member && (!pid || *spec_string(pid, "path"));
 	struct json_object *all = json_object_new_array();
 	int r = 0;
 
 	if (!all)
 		return -ENOMEM;
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(own); i++) {
-		struct json_object *ns = find_namespace(linux_spec, own[i]);
-		bool joined = i > 0 && (!ns || *member_string(ns, "path") || member);
+		struct json_object *ns = spec_namespace(linux_spec, own[i]);
+		bool joined = i > 0 && (!ns || *spec_string(ns, "path") || member);
 
 		if (!joined)
 			r = add_namespace(all, own[i], NULL);
@@ -227,7 +154,7 @@ static int rewrite_linux(struct json_object *spec, const struct spec_target *t, 
 	snprintf(cgroup, sizeof(cgroup), "/pod/%s", t->id);
 	if (rewrite_namespaces(l, t->member) < 0 || json_add_string(l, "cgroupsPath", cgroup) < 0)
 		return err_oom(e);
-	if (!find_namespace(l, "uts"))
+	if (!spec_namespace(l, "uts"))
 		json_object_object_del(spec, "hostname");
 	return 0;
 }
@@ -238,7 +165,7 @@ static bool is_bind(struct json_object *mount)
 {
 	struct json_object *options = json_get(mount, "options", json_type_array);
 
-	if (str_eq(member_string(mount, "type"), "bind"))
+	if (str_eq(spec_string(mount, "type"), "bind"))
 		return true;
 	for (size_t i = 0; options && i < json_object_array_length(options); i++) {
 		const char *o = json_object_get_string(json_object_array_get_idx(options, i));
@@ -324,8 +251,8 @@ static int plan_share(struct spec_plan *plan, const char *source, const char *id
 static int rewrite_bind(struct json_object *mount, const struct spec_target *t,
 			struct spec_plan *plan, struct err *e)
 {
-	const char *source = keep(plan, member_string(mount, "source"));
-	const char *destination = keep(plan, member_string(mount, "destination"));
+	const char *source = keep(plan, spec_string(mount, "source"));
+	const char *destination = keep(plan, spec_string(mount, "destination"));
 	_cleanup_(freep) char *guest = NULL;
 	struct spec_share kind = { 0 };
 	char quoted[256];

@@ -27,6 +27,10 @@
 #include "oci/oci.h"
 
 #define SPEC_CONTAINER_TYPE	"io.kubernetes.cri.container-type"
+#define SPEC_SANDBOX_NAME	"io.kubernetes.cri.sandbox-name"
+#define SPEC_SANDBOX_NAMESPACE	"io.kubernetes.cri.sandbox-namespace"
+#define SPEC_CONTAINER_NAME	"io.kubernetes.cri.container-name"
+#define SPEC_IMAGE_NAME		"io.kubernetes.cri.image-name"
 #define SPEC_SANDBOX_CPU_QUOTA	"io.kubernetes.cri.sandbox-cpu-quota"
 #define SPEC_SANDBOX_CPU_PERIOD "io.kubernetes.cri.sandbox-cpu-period"
 #define SPEC_SANDBOX_MEMORY	"io.kubernetes.cri.sandbox-memory"
@@ -48,37 +52,6 @@ int spec_read(const char *bundle, struct json_object **ret, struct err *e);
 
 /** spec_annotation() - Value of an annotation, borrowed; NULL: there is none */
 const char *spec_annotation(struct json_object *spec, const char *name);
-
-/**
- * struct spec_pod - What the spec of a pod's first container says about the pod
- * @hostname:	May be empty; borrowed from the tree, as the others
- * @netns:	Path of the network namespace, NULL: an own one without anything in it
- * @host_network: The host's network namespace is asked for
- * @cgroup:	linux.cgroupsPath, may be empty
- * @sysctl:	To be set in the guest; to be released with oci_map_done()
- * @memory:	Limit of all containers in bytes, 0: none is known
- * @cpus:	CPUs that their limit amounts to, rounded up; 0: none is known
- */
-struct spec_pod {
-	const char *hostname;
-	const char *netns;
-	bool host_network;
-	const char *cgroup;
-	struct oci_map sysctl;
-	uint64_t memory;
-	unsigned int cpus;
-};
-
-/**
- * spec_pod() - Find out about the pod
- * @spec:	Tree
- * @sandbox:	It's that of a CRI sandbox: limits are in its annotations
- * @ret:	Result
- * @e:		Says what is wrong
- *
- * Return: 0 or a negative errno
- */
-int spec_pod(struct json_object *spec, bool sandbox, struct spec_pod *ret, struct err *e);
 
 /* A host file or directory that the guest is to see below its shared directory. */
 struct spec_share {

@@ -4,13 +4,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/str.h"
 #include "proto/metrics.pb-c.h"
+#include "proto/sandbox.pb-c.h"
 #include "proto/task.pb-c.h"
 
 #define M(name)	     Io__Containerd__Cgroups__V2__##name
+#define S(name)	     Containerd__Runtime__Sandbox__V1__##name
 #define METRICS_TYPE "io.containerd.cgroups.v2.Metrics"
 
 /* Names of memory.stat and memory.events. */
@@ -78,22 +81,57 @@ static void fill_counters(void *to, const struct counter *table, size_t n,
 					from[i]->value;
 }
 
-static void reply(struct ttrpc_call *call, const M(Metrics) * metrics)
+/* The metrics in an Any. Return: Its bytes to be freed, or NULL: the call was answered */
+static uint8_t *wrap(struct ttrpc_call *call, const M(Metrics) * metrics,
+		     Containerd__Types__Any *ret)
 {
-	Containerd__Task__V2__StatsResponse resp = CONTAINERD__TASK__V2__STATS_RESPONSE__INIT;
-	Containerd__Types__Any any = CONTAINERD__TYPES__ANY__INIT;
 	size_t len = protobuf_c_message_get_packed_size(&metrics->base);
-	_cleanup_(freep) uint8_t *bytes = malloc(len + 1);
+	uint8_t *bytes = malloc(len + 1);
 
 	if (!bytes) {
 		ttrpc_reply_error(call, TTRPC_RESOURCE_EXHAUSTED, "out of memory");
-		return;
+		return NULL;
 	}
 	protobuf_c_message_pack(&metrics->base, bytes);
-	any.type_url = (char *)METRICS_TYPE;
-	any.value.data = bytes;
-	any.value.len = len;
+	containerd__types__any__init(ret);
+	ret->type_url = (char *)METRICS_TYPE;
+	ret->value.data = bytes;
+	ret->value.len = len;
+	return bytes;
+}
+
+static void reply(struct ttrpc_call *call, const M(Metrics) * metrics)
+{
+	Containerd__Task__V2__StatsResponse resp = CONTAINERD__TASK__V2__STATS_RESPONSE__INIT;
+	Containerd__Types__Any any;
+	_cleanup_(freep) uint8_t *bytes = wrap(call, metrics, &any);
+
+	if (!bytes)
+		return;
 	resp.stats = &any;
+	ttrpc_reply(call, &resp.base);
+}
+
+static void reply_sandbox(struct ttrpc_call *call, const M(Metrics) * metrics)
+{
+	const S(SandboxRequest) *req = (const void *)ttrpc_call_request(call);
+	S(SandboxMetricsResponse)
+	resp = CONTAINERD__RUNTIME__SANDBOX__V1__SANDBOX_METRICS_RESPONSE__INIT;
+	S(Metric) metric = CONTAINERD__RUNTIME__SANDBOX__V1__METRIC__INIT;
+	Containerd__Types__Timestamp now = CONTAINERD__TYPES__TIMESTAMP__INIT;
+	Containerd__Types__Any any;
+	_cleanup_(freep) uint8_t *bytes = wrap(call, metrics, &any);
+	struct timespec ts;
+
+	if (!bytes)
+		return;
+	clock_gettime(CLOCK_REALTIME, &ts);
+	now.seconds = ts.tv_sec;
+	now.nanos = (int32_t)ts.tv_nsec;
+	metric.timestamp = &now;
+	metric.id = req->sandbox_id;
+	metric.data = &any;
+	resp.metrics = &metric;
 	ttrpc_reply(call, &resp.base);
 }
 
@@ -214,5 +252,9 @@ void stats_reply_guest(struct ttrpc_call *call, const Podvm__Agent__V1__GetMetri
 	metrics.cpu = &cpu;
 	metrics.memory = &memory;
 	metrics.pids = &pids;
-	reply(call, &metrics);
+	if (ttrpc_call_method(call)->output ==
+	    &containerd__runtime__sandbox__v1__sandbox_metrics_response__descriptor)
+		reply_sandbox(call, &metrics);
+	else
+		reply(call, &metrics);
 }

@@ -13,7 +13,7 @@
 /** stats_reply() - Answer Stats with a container's numbers */
 void stats_reply(struct ttrpc_call *call, const Podvm__Agent__V1__StatsContainerResponse *from);
 
-/** stats_reply_guest() - Answer Stats of the sandbox with those of the guest as a whole */
+/** stats_reply_guest() - Answer Stats of the sandbox, or SandboxMetrics, with the whole guest's */
 void stats_reply_guest(struct ttrpc_call *call, const Podvm__Agent__V1__GetMetricsResponse *from);
 
 #endif

@@ -34,6 +34,24 @@ struct process *task_exec(struct task *t, const char *exec_id)
 	return NULL;
 }
 
+struct task *task_new(struct shim *shim, const char *id, const char *bundle)
+{
+	struct task *t = calloc(1, sizeof(*t));
+
+	if (!t)
+		return NULL;
+	list_init(&t->node);
+	list_init(&t->execs);
+	t->shim = shim;
+	if (process_init(&t->init, t, "") < 0 || str_set(&t->id, id) < 0 ||
+	    str_set(&t->bundle, bundle) < 0) {
+		task_free(t);
+		return NULL;
+	}
+	list_append(&shim->tasks, &t->node);
+	return t;
+}
+
 int task_note_share(struct task *t, const char *name, struct err *e)
 {
 	t->names[t->n_names] = strdup(name);
@@ -56,6 +74,8 @@ static void remove_shares(struct task *t)
 void task_free(struct task *t)
 {
 	list_remove(&t->node);
+	if (t->shim->box == t)
+		t->shim->box = NULL;
 	while (!list_empty(&t->execs))
 		exec_free(list_entry(t->execs.next, struct process, node));
 	process_done(&t->init);
@@ -161,8 +181,12 @@ void task_pod_ended(struct shim *shim, const struct err *e)
 		log_error("the machine of the pod is lost", "sandbox=%s error=%s hint=%s",
 			  shim->pod.rundir.id, log_quote(text, sizeof(text), e->msg),
 			  *e->hint ? "console" : "none");
+	/* The machine's own end comes last. */
 	list_for_each_safe (t, tmp, &shim->tasks, node)
-		if (!t->create)
+		if (!t->create && !t->sandbox)
+			lose(t);
+	list_for_each_safe (t, tmp, &shim->tasks, node)
+		if (!t->create && t->sandbox)
 			lose(t);
 }
 

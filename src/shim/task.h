@@ -23,6 +23,12 @@ struct process *task_exec(struct task *t, const char *exec_id);
 void task_create(struct shim *shim, struct ttrpc_call *call,
 		 const Containerd__Task__V2__CreateTaskRequest *req);
 
+/** task_new() - A task that nothing has been done for, in the shim's list; NULL: no memory */
+struct task *task_new(struct shim *shim, const char *id, const char *bundle);
+
+/** task_pod_started() - The machine runs, or doesn't (@e): go on with what waited for it */
+void task_pod_started(struct shim *shim, const struct err *e);
+
 /** task_pod_ended() - The machine has gone: tell it for everything in it */
 void task_pod_ended(struct shim *shim, const struct err *e);
 

@@ -169,6 +169,11 @@ uint64_t ttrpc_call_timeout_ms(const struct ttrpc_call *call)
 	return call->timeout_ms;
 }
 
+const ProtobufCMessage *ttrpc_call_request(const struct ttrpc_call *call)
+{
+	return call->req;
+}
+
 const ProtobufCMethodDescriptor *ttrpc_call_method(const struct ttrpc_call *call)
 {
 	return call->method;

@@ -151,6 +151,9 @@ uint64_t ttrpc_call_timeout_ms(const struct ttrpc_call *call);
 /** ttrpc_call_method() - The method's descriptor (for the log, and for services that forward) */
 const ProtobufCMethodDescriptor *ttrpc_call_method(const struct ttrpc_call *call);
 
+/** ttrpc_call_request() - The unpacked request, as the handler got it */
+const ProtobufCMessage *ttrpc_call_request(const struct ttrpc_call *call);
+
 /**
  * ttrpc_call_on_cancel() - Be told when a call's connection has gone
  * @call:	Call that has not been answered

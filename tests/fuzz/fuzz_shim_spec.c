@@ -3,7 +3,9 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "shim/sandbox_files.h"
 #include "shim/spec.h"
+#include "shim/spec_pod.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -13,13 +15,13 @@ static void rewrite(const uint8_t *data, size_t size, bool member)
 	_cleanup_(json_putp) struct json_object *spec = NULL;
 	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
 	_cleanup_(freep) char *text = NULL;
-	struct spec_pod pod = { 0 };
+	_cleanup_(spec_pod_done) struct spec_pod pod = { 0 };
 	struct err e = { 0 };
 
 	if (json_parse((const char *)data, size, "config.json", &spec, &e) < 0)
 		return;
-	(void)spec_pod(spec, !member, &pod, &e);
-	oci_map_done(&pod.sysctl);
+	(void)spec_pod_from_config(spec, !member, &pod, &e);
+	(void)sandbox_files_mount(spec, "/bundle", &e);
 	if (spec_rewrite(spec, &target, &plan, &e) < 0)
 		return;
 	/* Every source that the guest will see is one that was planned. */

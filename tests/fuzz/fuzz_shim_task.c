@@ -45,6 +45,10 @@ static struct task *add_task(struct shim *shim, const char *id, enum process_sta
 	return t;
 }
 
+static void on_started(void *data, const struct err *e)
+{
+}
+
 static void on_ended(void *data, const struct err *e)
 {
 }
@@ -59,7 +63,7 @@ static void begin(struct shim *shim)
 	check(events_new(shim->loop, NULL, "ns", &shim->events) == 0);
 	list_init(&shim->tasks);
 	shim->namespace = "ns";
-	pod_init(&shim->pod, shim->loop, on_ended, shim);
+	pod_init(&shim->pod, shim->loop, "ns", "pod", on_started, on_ended, shim);
 	shim->pod.state = POD_GONE;
 	service_fill(shim);
 	check(ttrpc_server_new(shim->loop, shim->services, ARRAY_SIZE(shim->services),

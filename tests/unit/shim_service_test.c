@@ -33,6 +33,10 @@ struct fixture {
 	char dir[32];
 };
 
+static void on_started(void *data, const struct err *e)
+{
+}
+
 static void on_ended(void *data, const struct err *e)
 {
 }
@@ -52,7 +56,7 @@ static int setup(void **state)
 	s->namespace = "ns";
 	s->pod_id = "pod";
 	list_init(&s->tasks);
-	pod_init(&s->pod, s->loop, on_ended, s);
+	pod_init(&s->pod, s->loop, s->namespace, s->pod_id, on_started, on_ended, s);
 	service_fill(s);
 	snprintf(f->dir, sizeof(f->dir), "/tmp/shim-service.XXXXXX");
 	if (!mkdtemp(f->dir) ||

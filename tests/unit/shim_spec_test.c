@@ -205,54 +205,6 @@ static void test_refused_ones(void **state)
 		"no absolute path");
 }
 
-static void test_size_of_a_sandbox(void **state)
-{
-	_cleanup_(json_putp) struct json_object *spec = parse(
-		"{\"hostname\":\"pod\",\"annotations\":{"
-		"\"io.kubernetes.cri.sandbox-memory\":\"1048576\","
-		"\"io.kubernetes.cri.sandbox-cpu-quota\":\"150000\","
-		"\"io.kubernetes.cri.sandbox-cpu-period\":\"100000\"},"
-		"\"linux\":{\"sysctl\":{\"net.core.somaxconn\":\"9\"},"
-		"\"resources\":{\"cpu\":{\"quota\":900000}},"
-		"\"namespaces\":[{\"type\":\"network\",\"path\":\"/run/netns/x\"}]}}");
-	struct spec_pod pod;
-
-	assert_int_equal(spec_pod(spec, true, &pod, NULL), 0);
-	assert_string_equal(pod.hostname, "pod");
-	assert_string_equal(pod.netns, "/run/netns/x");
-	assert_false(pod.host_network);
-	assert_int_equal(pod.memory, 1048576);
-	assert_int_equal(pod.cpus, 2);
-	assert_string_equal(oci_map_get(&pod.sysctl, "net.core.somaxconn"), "9");
-	oci_map_done(&pod.sysctl);
-}
-
-static void test_size_of_a_single_container(void **state)
-{
-	_cleanup_(json_putp) struct json_object *spec = parse(
-		"{\"linux\":{\"resources\":{\"memory\":{\"limit\":5000},\"cpu\":{\"quota\":-1}}}}");
-	struct spec_pod pod;
-
-	assert_int_equal(spec_pod(spec, false, &pod, NULL), 0);
-	assert_int_equal(pod.memory, 5000);
-	assert_int_equal(pod.cpus, 0);
-	assert_true(pod.host_network);
-	assert_null(pod.netns);
-	assert_string_equal(pod.hostname, "");
-}
-
-static void test_limits_that_mean_none(void **state)
-{
-	_cleanup_(json_putp) struct json_object *spec = parse(
-		"{\"annotations\":{\"io.kubernetes.cri.sandbox-memory\":\"0\","
-		"\"io.kubernetes.cri.sandbox-cpu-quota\":\"-1\"},\"linux\":{}}");
-	struct spec_pod pod;
-
-	assert_int_equal(spec_pod(spec, true, &pod, NULL), 0);
-	assert_int_equal(pod.memory, 0);
-	assert_int_equal(pod.cpus, 0);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -263,9 +215,6 @@ int main(void)
 		cmocka_unit_test(test_container_of_its_own_keeps_its_namespaces),
 		cmocka_unit_test(test_mounts),
 		cmocka_unit_test(test_refused_ones),
-		cmocka_unit_test(test_size_of_a_sandbox),
-		cmocka_unit_test(test_size_of_a_single_container),
-		cmocka_unit_test(test_limits_that_mean_none),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
