@@ -77,6 +77,10 @@ write_config_2() {
 		  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.podvm]
 		    runtime_type = "$runtime"
 		    privileged_without_host_devices = true
+		  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.podvm-sandboxer]
+		    runtime_type = "$runtime"
+		    privileged_without_host_devices = true
+		    sandboxer = "shim"
 	END
 }
 
