@@ -10,6 +10,7 @@
 #include "cli/table.h"
 #include "cli/target.h"
 #include "oci/json.h"
+#include "storage/snapshot.h"
 
 int image_open_store(struct cli *cli, struct image_store **ret, struct err *e)
 {
@@ -189,6 +190,7 @@ static int image_prune(struct cli *cli, int argc, char **argv)
 	};
 	struct err e = { 0 };
 	char size[32];
+	int layers;
 	int rest = 0;
 	int r = image_parse("podvm image prune [OPTIONS]", options, ARRAY_SIZE(options), argc, argv,
 			    0, &rest, &e);
@@ -201,8 +203,11 @@ static int image_prune(struct cli *cli, int argc, char **argv)
 		r = image_store_prune(store, all, &freed, &e);
 	if (r < 0)
 		return cli_fail(&e);
-	printf("%d image%s removed, %s freed\n", r, r == 1 ? "" : "s",
-	       cli_human_size(size, sizeof(size), freed));
+	layers = snapshot_prune(cli->config.cache, all, &freed);
+	printf("%d image%s", r, r == 1 ? "" : "s");
+	if (layers > 0)
+		printf(" and %d layer%s of containerd's", layers, layers == 1 ? "" : "s");
+	printf(" removed, %s freed\n", cli_human_size(size, sizeof(size), freed));
 	return 0;
 }
 

@@ -54,7 +54,7 @@ static int run_mkfs(struct spawn *s, struct err *e)
 		       log_quote(quoted, sizeof(quoted), inner.msg));
 }
 
-int erofs_make(const char *root, const char *file, const char *digest, bool sparse, struct err *e)
+int erofs_make(const char *root, const char *file, const struct erofs_options *o, struct err *e)
 {
 	static char *const env[] = { (char *)MKFS_TIME, (char *)"LC_ALL=C", NULL };
 	_cleanup_(strv_done) struct strv argv = { 0 };
@@ -65,10 +65,12 @@ int erofs_make(const char *root, const char *file, const char *digest, bool spar
 	if (r < 0)
 		return r;
 	r = strv_add_all(&argv, MKFS, "--quiet", NULL);
-	if (r == 0 && digest)
-		r = add_uuid(&argv, digest);
-	if (r == 0 && sparse)
+	if (r == 0 && o->digest)
+		r = add_uuid(&argv, o->digest);
+	if (r == 0 && o->sparse)
 		r = strv_add(&argv, MKFS_CHUNKS);
+	if (r == 0 && o->exclude)
+		r = strv_addf(&argv, "--exclude-path=%s", o->exclude);
 	if (r == 0)
 		r = strv_add_all(&argv, file, root, NULL);
 	if (r < 0)

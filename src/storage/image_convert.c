@@ -221,7 +221,8 @@ static int make_erofs(const struct workdir *work, const char *root, const char *
 
 	if (!file)
 		return err_oom(e);
-	return erofs_make(root, file, digest, sparse, e);
+	return erofs_make(root, file, &(struct erofs_options){ .digest = digest, .sparse = sparse },
+			  e);
 }
 
 /* Everything that an image consists of, in work/image. */

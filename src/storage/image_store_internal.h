@@ -96,16 +96,27 @@ int image_ref_each(const struct image_store *store,
 int image_ref_forget(const struct image_store *store, const char *digest);
 
 /**
- * erofs_make() - Make an EROFS file of a directory
- * @root:	Path of the directory; it isn't changed
- * @file:	Path of the file
+ * struct erofs_options - How to make an EROFS file
  * @digest:	Digest that the UUID is made of, NULL: a random one
- * @sparse:	Keep holes of files small
+ * @sparse:	The tree has files with holes
+ * @exclude:	Path in the tree that is left out, or NULL
+ */
+struct erofs_options {
+	const char *digest;
+	bool sparse;
+	const char *exclude;
+};
+
+/**
+ * erofs_make() - Make an EROFS file of a directory
+ * @root:	Directory
+ * @file:	Path of the new file
+ * @o:		How
  * @e:		Says what failed
  *
  * Return: 0 or a negative errno
  */
-int erofs_make(const char *root, const char *file, const char *digest, bool sparse, struct err *e);
+int erofs_make(const char *root, const char *file, const struct erofs_options *o, struct err *e);
 
 /**
  * image_read_users() - Text of a file such as /etc/passwd of an image

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "storage/scratch.h"
+#include "storage/scratch_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/sendfile.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -111,6 +112,22 @@ static int make_template(int dirfd, const char *mkfs, const char *name, uint64_t
 	return TAKE_FD(fd);
 }
 
+/* Between file systems. */
+static int copy_by_hand(int from, int to, off_t start, off_t end)
+{
+	if (lseek(to, start, SEEK_SET) < 0)
+		return -errno;
+	while (start < end) {
+		ssize_t n = sendfile(to, from, &start, (size_t)(end - start));
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n <= 0)
+			return n < 0 ? -errno : -EIO;
+	}
+	return 0;
+}
+
 static int copy_range(int from, int to, off_t start, off_t end)
 {
 	off_t out = start;
@@ -118,6 +135,8 @@ static int copy_range(int from, int to, off_t start, off_t end)
 	while (start < end) {
 		ssize_t n = copy_file_range(from, &start, to, &out, (size_t)(end - start), 0);
 
+		if (n < 0 && errno == EXDEV)
+			return copy_by_hand(from, to, start, end);
 		if (n < 0 && errno == EINTR)
 			continue;
 		if (n <= 0)
@@ -173,7 +192,7 @@ static int open_template(int dirfd, uint64_t size, struct err *e)
 	return make_template(dirfd, mkfs, name, size, e);
 }
 
-int scratch_create(const char *dir, uint64_t size, struct err *e)
+int scratch_create_in(const char *templates, int target, uint64_t size, struct err *e)
 {
 	_cleanup_(close_fdp) int template_fd = -EBADF;
 	_cleanup_(close_fdp) int dirfd = -EBADF;
@@ -187,18 +206,23 @@ int scratch_create(const char *dir, uint64_t size, struct err *e)
 		return -EINVAL;
 	}
 	size = (size + BLOCK - 1) / BLOCK * BLOCK;
-	r = mkdir_p(dir, 0700);
+	r = mkdir_p(templates, 0700);
 	if (r < 0)
-		return err_errno(e, r, "cannot make %s", dir);
-	dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+		return err_errno(e, r, "cannot make %s", templates);
+	dirfd = open(templates, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
-		return err_errno(e, -errno, "cannot open %s", dir);
+		return err_errno(e, -errno, "cannot open %s", templates);
 	template_fd = open_template(dirfd, size, e);
 	if (template_fd < 0)
 		return template_fd;
-	fd = open_unnamed(dirfd);
+	fd = open_unnamed(target < 0 ? dirfd : target);
 	r = fd < 0 ? fd : copy_sparse(template_fd, fd, (off_t)size);
 	if (r < 0)
-		return err_errno(e, r, "cannot make a scratch disk in %s", dir);
+		return err_errno(e, r, "cannot make a scratch disk");
 	return TAKE_FD(fd);
+}
+
+int scratch_create(const char *dir, uint64_t size, struct err *e)
+{
+	return scratch_create_in(dir, -1, size, e);
 }

@@ -18,8 +18,16 @@
  * and fsync(2) in the guest writes once instead of twice. Inode tables count as zeroed, as a new
  * sparse file is, so that the guest's kernel does not start to write zeros in the background. All
  * features are named: /etc/mke2fs.conf of the host has no say.
+ *
+ * The writable layer of a container that may be started again has a name: SCRATCH_KEPT in the upper
+ * directory of its snapshot. So containerd counts its blocks with the snapshot, removes it with the
+ * snapshot, and a second start finds the files of the first. Whoever uses it holds an exclusive
+ * flock(2) lock on it, by the descriptor that the monitor gets. It's kept only when the guest has
+ * unmounted it: after a crash there is an empty one. Checking and repairing it here would mean that
+ * the host reads a file system that the guest has written.
  */
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/err.h"
@@ -40,5 +48,24 @@
  * Return: Descriptor of the disk (read and write) that the caller owns, or a negative errno
  */
 int scratch_create(const char *dir, uint64_t size, struct err *e);
+
+/* Name of a writable layer in the upper directory of a snapshot. */
+#define SCRATCH_KEPT ".podvm-scratch"
+
+/**
+ * scratch_open_kept() - The writable layer of a container, made if there is none
+ * @dir:	Directory that it has its name in
+ * @templates:	Where templates are kept
+ * @size:	Bytes of a new one
+ * @e:		Says what failed
+ *
+ * Waits for a machine that is ending; for a child process.
+ *
+ * Return: Descriptor of the disk, locked, or a negative errno (-EBUSY: another machine has it)
+ */
+int scratch_open_kept(const char *dir, const char *templates, uint64_t size, struct err *e);
+
+/** scratch_is_kept() - Whether there is one in a directory */
+bool scratch_is_kept(const char *dir);
 
 #endif

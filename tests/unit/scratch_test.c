@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -140,14 +141,118 @@ static void test_not_a_directory(void **state)
 	assert_non_null(strstr(e.msg, file));
 }
 
+/* ---- with a name ---- */
+
+/* An upper directory below the test's, made if it isn't there. */
+static const char *upper(void **state)
+{
+	static char path[128];
+
+	snprintf(path, sizeof(path), "%s/upper", (char *)*state);
+	(void)mkdir(path, 0755);
+	return path;
+}
+
+static int open_kept(void **state)
+{
+	struct err e = { 0 };
+	int fd = scratch_open_kept(upper(state), *state, SIZE, &e);
+
+	if (fd < 0)
+		fail_msg("%s", e.msg);
+	return fd;
+}
+
+static void set_state(int fd, char value)
+{
+	assert_int_equal(pwrite(fd, &value, 1, 1024 + 0x3a), 1);
+}
+
+static void test_kept_disk_is_found_again(void **state)
+{
+	_cleanup_(close_fdp) int fd = -EBADF;
+	struct stat first;
+	struct stat second;
+
+	assert_false(scratch_is_kept(upper(state)));
+	fd = open_kept(state);
+	assert_true(scratch_is_kept(upper(state)));
+	assert_int_equal(fstat(fd, &first), 0);
+	assert_int_equal(first.st_mode & 07777, 0600);
+	assert_int_equal(first.st_nlink, 1);
+	close(TAKE_FD(fd));
+	fd = open_kept(state);
+	assert_int_equal(fstat(fd, &second), 0);
+	assert_int_equal(first.st_ino, second.st_ino);
+}
+
+/* The guest was killed while it was mounted, or has found errors. */
+static void test_kept_disk_that_was_not_unmounted_is_made_anew(void **state)
+{
+	static const char states[] = { 0, 3 };
+	struct stat before;
+	struct stat after;
+
+	for (size_t i = 0; i < ARRAY_SIZE(states); i++) {
+		_cleanup_(close_fdp) int fd = open_kept(state);
+
+		assert_int_equal(fstat(fd, &before), 0);
+		assert_int_equal(pwrite(fd, "mine", 4, 1 << 20), 4);
+		set_state(fd, states[i]);
+		close(TAKE_FD(fd));
+		fd = open_kept(state);
+		assert_int_equal(fstat(fd, &after), 0);
+		assert_true(after.st_blocks <= before.st_blocks);
+		set_state(fd, 1);
+	}
+}
+
+static void test_kept_disk_has_one_user(void **state)
+{
+	_cleanup_(close_fdp) int fd = open_kept(state);
+	_cleanup_(close_fdp) int other = -EBADF;
+	char path[160];
+
+	snprintf(path, sizeof(path), "%s/" SCRATCH_KEPT, upper(state));
+	other = open(path, O_RDWR | O_CLOEXEC);
+	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), -1);
+	close(TAKE_FD(fd));
+	assert_int_equal(flock(other, LOCK_EX | LOCK_NB), 0);
+}
+
+static void test_what_is_no_kept_disk(void **state)
+{
+	char path[160];
+	char target[160];
+	struct err e = { 0 };
+
+	snprintf(path, sizeof(path), "%s/" SCRATCH_KEPT, upper(state));
+	snprintf(target, sizeof(target), "%s/target", (char *)*state);
+	close(open(target, O_RDWR | O_CREAT | O_CLOEXEC, 0600));
+	assert_int_equal(symlink(target, path), 0);
+	assert_int_equal(scratch_open_kept(upper(state), *state, SIZE, &e), -ELOOP);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(link(target, path), 0);
+	assert_int_equal(scratch_open_kept(upper(state), *state, SIZE, &e), -EINVAL);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(scratch_open_kept(upper(state), *state, SIZE, &e), -EINVAL);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_is_a_sparse_clean_ext4),	  T(test_disks_are_separate),
-		T(test_each_size_has_a_template), T(test_sizes_out_of_range),
+		T(test_is_a_sparse_clean_ext4),
+		T(test_disks_are_separate),
+		T(test_each_size_has_a_template),
+		T(test_sizes_out_of_range),
 		T(test_not_a_directory),
+		T(test_kept_disk_is_found_again),
+		T(test_kept_disk_that_was_not_unmounted_is_made_anew),
+		T(test_kept_disk_has_one_user),
+		T(test_what_is_no_kept_disk),
 	};
 
 	return cmocka_run_group_tests_name("scratch", tests, NULL, NULL);

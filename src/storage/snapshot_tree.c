@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+
+/* Layers as directories of the host: who they are, and what is in them. */
+
+#include <errno.h>
+#include <fcntl.h>
+#include <fts.h>
+#include <linux/stat.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/xattr.h>
+
+#include "base/buf.h"
+#include "base/log.h"
+#include "storage/snapshot_internal.h"
+
+static int refuse(struct err *e, const char *path, const char *why)
+{
+	char quoted[256];
+
+	return err_set(e, -EOPNOTSUPP, "%s %s", log_quote(quoted, sizeof(quoted), path), why);
+}
+
+static int add_identity(struct buf *text, const char *dir, struct err *e)
+{
+	struct statx st;
+	char quoted[256];
+
+	if (*dir != '/' || strchr(dir, '\n'))
+		return refuse(e, dir, "is no name of a layer");
+	if (statx(AT_FDCWD, dir, AT_SYMLINK_NOFOLLOW, STATX_TYPE | STATX_INO | STATX_BTIME, &st) <
+	    0)
+		return err_errno(e, -errno, "cannot look at the layer %s",
+				 log_quote(quoted, sizeof(quoted), dir));
+	if (!S_ISDIR(st.stx_mode))
+		return refuse(e, dir, "is no directory");
+	/* Device numbers and inodes of what is mounted there come again. */
+	if (st.stx_attributes & STATX_ATTR_MOUNT_ROOT)
+		return refuse(e, dir, "is a mount");
+	if (!(st.stx_mask & STATX_BTIME) || st.stx_btime.tv_sec == 0)
+		return refuse(e, dir, "has no birth time");
+	if (buf_printf(text, "%u:%u %llu %lld.%09u %zu %s\n", st.stx_dev_major, st.stx_dev_minor,
+		       (unsigned long long)st.stx_ino, (long long)st.stx_btime.tv_sec,
+		       st.stx_btime.tv_nsec, strlen(dir), dir) < 0)
+		return err_oom(e);
+	return 0;
+}
+
+int snapshot_key(char *const *dirs, size_t n, char key[IMAGE_SHA256_SIZE], struct err *e)
+{
+	_cleanup_(buf_done) struct buf text = { 0 };
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = add_identity(&text, dirs[i], e);
+	if (r < 0)
+		return r;
+	r = buf_cstr(&text) ? sha256_text(buf_cstr(&text), key) : -ENOMEM;
+	return r < 0 ? err_errno(e, r, "cannot name the layer") : 0;
+}
+
+static int scan_entry(const FTSENT *ent, struct snapshot_tree *tree, struct err *e)
+{
+	const struct stat *st = ent->fts_statp;
+
+	switch (ent->fts_info) {
+	case FTS_D:
+		/* Its content is that of a directory of another name. */
+		if (lgetxattr(ent->fts_accpath, "trusted.overlay.redirect", NULL, 0) >= 0)
+			return refuse(e, ent->fts_path, "is a directory that was renamed");
+		return 0;
+	case FTS_F:
+		/* Its content is that of a lower layer. */
+		if (lgetxattr(ent->fts_accpath, "trusted.overlay.metacopy", NULL, 0) >= 0)
+			return refuse(e, ent->fts_path, "has its content in another layer");
+		tree->bytes += (uint64_t)st->st_blocks * 512;
+		tree->sparse |= (uint64_t)st->st_blocks * 512 < (uint64_t)st->st_size;
+		return 0;
+	case FTS_DNR:
+	case FTS_ERR:
+	case FTS_NS:
+		return err_errno(e, -ent->fts_errno, "cannot read the layer");
+	default:
+		return 0;
+	}
+}
+
+int snapshot_scan(const char *dir, struct snapshot_tree *tree, struct err *e)
+{
+	char *const paths[] = { (char *)dir, NULL };
+	FTS *fts = fts_open(paths, FTS_PHYSICAL | FTS_XDEV, NULL);
+	FTSENT *ent;
+	int r = 0;
+
+	if (!fts)
+		return err_errno(e, -errno, "cannot read the layer");
+	while (r == 0 && (errno = 0, ent = fts_read(fts)))
+		r = scan_entry(ent, tree, e);
+	if (r == 0 && errno)
+		r = err_errno(e, -errno, "cannot read the layer");
+	fts_close(fts);
+	return r;
+}
