@@ -17,12 +17,14 @@
 
 #define MAX_CONNECTIONS	   256 /* of one pod; more wait in the socket's backlog */
 #define CONNECT_TIMEOUT_MS 10000
+#define BACKOFF_MS	   1000
 
 struct forward {
 	struct loop *loop;
 	struct ttrpc_client *agent;
 	int fd;
 	struct loop_io *io;
+	struct loop_timer *backoff; /* runs while there's no descriptor for another connection */
 	struct list connections;
 	size_t n;
 	uint64_t sequence;
@@ -50,7 +52,7 @@ static void connection_free(struct connection *c)
 	loop_timer_free(c->ending);
 	close(c->fd);
 	free(c);
-	/* There is room again, for a connection or of descriptors. */
+	/* There is room again. */
 	(void)loop_io_set(f->io, LOOP_READ);
 }
 
@@ -156,6 +158,23 @@ static void connection_new(struct forward *f, int fd)
 		reset(c);
 }
 
+static void on_backoff_over(void *data)
+{
+	struct forward *f = data;
+
+	loop_timer_free(TAKE_PTR(f->backoff));
+	(void)loop_io_set(f->io, LOOP_READ);
+}
+
+/* Descriptors may come back at any time, and nobody tells. Watching on would only turn the loop. */
+static void back_off(struct forward *f, int why)
+{
+	if (f->backoff || loop_timer_new(f->loop, BACKOFF_MS, on_backoff_over, f, &f->backoff) < 0)
+		return;
+	(void)loop_io_set(f->io, 0);
+	log_warn("port-forward: cannot accept a connection", "error=%d", why);
+}
+
 static void on_acceptable(void *data, int events)
 {
 	struct forward *f = data;
@@ -163,14 +182,16 @@ static void on_acceptable(void *data, int events)
 	while (f->n < MAX_CONNECTIONS) {
 		int fd = accept4(f->fd, NULL, NULL, SOCK_CLOEXEC | SOCK_NONBLOCK);
 
-		if (fd >= 0)
+		if (fd >= 0) {
 			connection_new(f, fd);
-		else if (errno != EINTR && errno != ECONNABORTED)
-			break;
+		} else if (errno != EINTR && errno != ECONNABORTED) {
+			if (errno != EAGAIN)
+				back_off(f, -errno);
+			return;
+		}
 	}
-	/* Full, or out of descriptors: wait for the end of a connection. */
-	if (f->n > 0 && (f->n == MAX_CONNECTIONS || errno != EAGAIN))
-		(void)loop_io_set(f->io, 0);
+	/* Wait for the end of a connection. */
+	(void)loop_io_set(f->io, 0);
 }
 
 int forward_new(struct loop *loop, struct ttrpc_client *agent, int fd, struct forward **ret)
@@ -202,6 +223,7 @@ void forward_free(struct forward *f)
 		return;
 	list_for_each_safe (c, tmp, &f->connections, node)
 		connection_free(c);
+	loop_timer_free(f->backoff);
 	loop_io_free(f->io);
 	free(f);
 }

@@ -13,6 +13,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include "base/buf.h"
@@ -28,6 +29,7 @@
 /**
  * struct fixture - A forwarder and what its agent has seen
  * @refuse:	Nobody listens in the guest
+ * @hold:	The next Connect isn't answered but kept in @held
  * @port:	That was asked for
  * @id:		Of the last connection
  * @input:	What came from the client
@@ -45,7 +47,10 @@ struct fixture {
 	int listener;
 	uint16_t listener_port;
 	bool refuse;
+	bool hold;
+	struct ttrpc_call *held;
 	uint32_t port;
+	bool connected;
 	char id[32];
 	struct buf input;
 	bool input_closed;
@@ -67,9 +72,12 @@ static void serve_connect(struct ttrpc_call *call, const ProtobufCMessage *msg, 
 	struct fixture *f = data;
 
 	f->port = req->port;
+	f->connected = true;
 	assert_true(strlen(req->connection_id) < sizeof(f->id));
 	strcpy(f->id, req->connection_id);
-	if (f->refuse)
+	if (f->hold)
+		f->held = call;
+	else if (f->refuse)
 		ttrpc_reply_error(call, TTRPC_UNAVAILABLE, "nobody listens");
 	else
 		reply_empty(call);
@@ -187,6 +195,8 @@ static int teardown(void **state)
 	forward_free(f->forward);
 	if (f->read)
 		ttrpc_reply_error(f->read, TTRPC_NOT_FOUND, "the end");
+	if (f->held)
+		ttrpc_reply_error(f->held, TTRPC_UNAVAILABLE, "the end");
 	ttrpc_client_free(f->client);
 	ttrpc_server_free(f->server);
 	loop_free(f->loop);
@@ -307,13 +317,40 @@ static void test_many(void **state)
 	}
 }
 
+/* While one connection is open, there's no descriptor for another; later there is. */
+static void test_out_of_descriptors(void **state)
+{
+	struct fixture *f = *state;
+	bool never = false;
+	struct rlimit limit;
+	struct rlimit none;
+	int first = connect_client(f);
+	int second;
+
+	f->hold = true;
+	wait_for(f, &f->connected);
+	f->hold = f->connected = false;
+	second = connect_client(f);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	none = limit;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	for (int i = 0; i < 10; i++)
+		(void)loop_run_until(f->loop, &never, 1);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+	assert_false(f->connected);
+	wait_for(f, &f->connected);
+	close(first);
+	close(second);
+}
+
 #define TEST(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_both_ways),	    TEST(test_refused), TEST(test_client_gone),
-		TEST(test_free_while_open), TEST(test_many),
+		TEST(test_free_while_open), TEST(test_many),	TEST(test_out_of_descriptors),
 	};
 
 	return cmocka_run_group_tests_name("forward", tests, NULL, NULL);
