@@ -4,7 +4,7 @@
 # Provides the programs of other projects that tests run and Debian 12 doesn't have, and prints their
 # directory:
 #
-#	tools.sh containerd	containerd and ctr, version 2
+#	tools.sh containerd	containerd, ctr and containerd-shim-runc-v2, version 2
 #	tools.sh cri-tools	crictl and critest
 #
 # They are built from Go modules, pinned by version and checksum (a module's go.sum pins what it
@@ -57,7 +57,7 @@ make_containerd() {
 	source=$(module $name h1:p6Qg+xbEz8lvwdhHDx0U469xENvp4LgGBx+E7djXkGw=)
 	cd "$source"
 	build build "-X $name/version.Version=$version" -tags no_btrfs,no_zfs -o "$1/" \
-		./cmd/containerd ./cmd/ctr
+		./cmd/containerd ./cmd/ctr ./cmd/containerd-shim-runc-v2
 }
 
 make_cri_tools() {
