@@ -8,7 +8,7 @@ set -euo pipefail
 build=$(readlink -f "${1:?usage: test.sh BUILD_DIRECTORY [BATS_FILE...]}")
 shift
 cd "$(dirname "$0")/.."
-sanitized="build-test"
+sanitized=$(readlink -f "${SANITIZED:-build-test}")
 passed=0
 failed=0
 skipped=0
@@ -50,19 +50,24 @@ meson_summary() {
 	done < <(grep -E '^(Ok|Fail|Timeout|Skipped): +[0-9]+' "$1")
 }
 
+# build_sanitized [TARGET...]
+build_sanitized() {
+	if [ ! -e "$sanitized/build.ninja" ]; then
+		# Other compilers find other things to warn of: errors are for where we know them all.
+		meson setup ${CI:+--werror} -Db_sanitize=address,undefined -Db_lundef=false \
+			-Dfault_injection=true "$sanitized" >/dev/null
+	fi
+	ninja -C "$sanitized" "$@" >"$sanitized/build.log" 2>&1 && return
+	cat "$sanitized/build.log"
+	count 1 "build with sanitizers"
+	return 1
+}
+
 unit_tests() {
 	local log=$sanitized/test.log
 	heading "unit tests and fuzz corpora, with ASan and UBSan"
-	if [ ! -e $sanitized/build.ninja ]; then
-		# Other compilers find other things to warn of: errors are for where we know them all.
-		meson setup ${CI:+--werror} -Db_sanitize=address,undefined -Db_lundef=false $sanitized >/dev/null
-	fi
-	if ! ninja -C $sanitized >$sanitized/build.log 2>&1; then
-		cat $sanitized/build.log
-		count 1 "build with sanitizers"
-		return
-	fi
-	meson test -C $sanitized --no-rebuild --print-errorlogs 2>&1 | tee "$log" || true
+	build_sanitized || return 0
+	meson test -C "$sanitized" --no-rebuild --print-errorlogs 2>&1 | tee "$log" || true
 	meson_summary "$log"
 }
 
@@ -76,6 +81,10 @@ e2e_tests() {
 	heading "containers in VMs"
 	[ $# -gt 0 ] || set -- tests/e2e/*.bats
 	tests/e2e/images.sh >/dev/null
+	if [[ " $*" == *shim_faults* ]]; then
+		build_sanitized src/shim/containerd-shim-podvm-v2 || return 0
+	fi
+	export PODVM_SANITIZED=$sanitized
 	PODVM=$build/src/cli/podvm PODVM_IMAGE=$build/image bats --tap --timing "$@" | tee "$tap" || true
 	skipped=$((skipped + $(grep -c '^ok .*# skip' "$tap" || true)))
 	passed=$((passed + $(grep '^ok ' "$tap" | grep -vc '# skip' || true)))

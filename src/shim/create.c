@@ -35,6 +35,25 @@ static void fail(struct task *t, const struct err *e)
 	task_free(t);
 }
 
+void task_give_up(struct task *t)
+{
+	struct err e = { 0 };
+
+	err_set(&e, -ECANCELED, "given up");
+	fail(t, &e);
+}
+
+/* containerd was restarted: it doesn't know of the task, and if that's all there is, not of us. */
+static void on_client_gone(void *data)
+{
+	struct task *t = data;
+	struct shim *shim = t->shim;
+
+	task_give_up(t);
+	if (list_empty(&shim->tasks))
+		shim->done = true;
+}
+
 static void publish_create(struct task *t)
 {
 	const Containerd__Task__V2__CreateTaskRequest *req = t->create->req;
@@ -241,6 +260,7 @@ void task_create(struct shim *shim, struct ttrpc_call *call,
 	}
 	t->create->req = req;
 	t->call = call;
+	ttrpc_call_on_cancel(call, on_client_gone, t);
 	if (begin(t, &e) < 0)
 		fail(t, &e);
 }

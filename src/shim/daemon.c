@@ -23,6 +23,9 @@
 /* For the last events when everything has ended. */
 #define FLUSH_MS 2000
 
+/* For the first request. */
+#define ORPHAN_MS 60000
+
 /*
  * containerd reads the fifo `log` of the first bundle. Opened for reading as well, it neither
  * waits for containerd nor breaks when that is restarted; lines that don't fit are dropped.
@@ -58,6 +61,15 @@ static void on_signal(void *data, int signum)
 	shim->done = true;
 }
 
+/* containerd has died between `start` and its first request: nobody knows of us. */
+static void on_orphaned(void *data)
+{
+	struct shim *shim = data;
+
+	if (shim->pod.state == POD_NONE && list_empty(&shim->tasks))
+		shim->done = true;
+}
+
 static int prepare(struct shim *shim, const struct shim_options *o, struct err *e)
 {
 	int r;
@@ -87,13 +99,19 @@ static int prepare(struct shim *shim, const struct shim_options *o, struct err *
 static void end(struct shim *shim)
 {
 	bool stopped = false;
+	struct task *t;
+	struct task *tmp;
 
 	(void)loop_run_until(shim->loop, &stopped, 0);
 	pod_done(&shim->pod);
 	task_pod_ended(shim, NULL);
 	(void)loop_run_until(shim->loop, events_idle(shim->events), FLUSH_MS);
-	while (!list_empty(&shim->tasks))
-		task_free(list_entry(shim->tasks.next, struct task, node));
+	list_for_each_safe (t, tmp, &shim->tasks, node) {
+		if (t->create)
+			task_give_up(t);
+		else
+			task_free(t);
+	}
 }
 
 static void done(struct shim *shim)
@@ -107,6 +125,7 @@ int shim_serve(const struct shim_options *o)
 {
 	static const int signals[] = { SIGTERM, SIGINT };
 	struct loop_signal *watched[ARRAY_SIZE(signals)] = { 0 };
+	struct loop_timer *orphan = NULL;
 	struct shim shim = { 0 };
 	_cleanup_(freep) char *path = shim_socket_path(o->address, o->namespace, o->id);
 	struct err e = { 0 };
@@ -118,6 +137,8 @@ int shim_serve(const struct shim_options *o)
 	r = prepare(&shim, o, &e);
 	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(signals); i++)
 		r = loop_signal_new(shim.loop, signals[i], on_signal, &shim, &watched[i]);
+	if (r == 0)
+		r = loop_timer_new(shim.loop, ORPHAN_MS, on_orphaned, &shim, &orphan);
 	if (r < 0) {
 		log_error("cannot start", "error=\"%s\"", e.msg);
 	} else {
@@ -130,6 +151,7 @@ int shim_serve(const struct shim_options *o)
 		(void)unlink(path);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		loop_signal_free(watched[i]);
+	loop_timer_free(orphan);
 	done(&shim);
 	return r < 0;
 }

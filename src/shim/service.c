@@ -270,8 +270,13 @@ HANDLER(serve_start)
 HANDLER(serve_delete)
 {
 	const T(DeleteRequest) *req = (const void *)msg;
-	struct process *p = find_process(data, call, req->id, req->exec_id);
+	struct task *t = task_find(data, req->id);
+	struct process *p;
 
+	/* ttrpc can't cancel: containerd deletes what it doesn't wait for any more. */
+	if (t && t->create && !*req->exec_id)
+		task_give_up(t);
+	p = find_process(data, call, req->id, req->exec_id);
 	if (!p)
 		return;
 	if ((p->state != PROCESS_STOPPED && p->state != PROCESS_CREATED) || p->call)

@@ -32,6 +32,9 @@ void task_pod_started(struct shim *shim, const struct err *e);
 /** task_pod_ended() - The machine has gone: tell it for everything in it */
 void task_pod_ended(struct shim *shim, const struct err *e);
 
+/** task_give_up() - End a Create that is under way: it fails, and the task is gone */
+void task_give_up(struct task *t);
+
 /** task_start() - Run its first process, which is in state CREATED, and answer the call */
 void task_start(struct task *t, struct ttrpc_call *call);
 

@@ -68,10 +68,9 @@ until_true() {
 # Every process that podvm started, or that is podvm, by its environment.
 our_processes() {
 	local dir
-	for dir in /proc/[0-9]*; do
-		if tr '\0' '\n' <"$dir/environ" | grep -qx "PODVM_CONFIG=$E2E/.*"; then
-			echo "${dir#/proc/} $(tr '\0' ' ' <"$dir/cmdline")"
-		fi
+	grep -lzxs "PODVM_CONFIG=$E2E/.*" /proc/[0-9]*/environ | while read -r dir; do
+		dir=${dir%/environ}
+		echo "${dir#/proc/} $(tr '\0' ' ' <"$dir/cmdline")"
 	done 2>/dev/null
 }
 
