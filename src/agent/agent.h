@@ -50,6 +50,7 @@
  * struct agent - Everything
  * @containers:	struct container, in the order of creation
  * @n_execs:	Processes besides the containers' first ones
+ * @resize:	A call of Resize that is under way, or NULL
  * @connections: struct connection (connection.c), see Connect
  * @sequence:	For unique names of small files
  * @boot_us:	CLOCK_BOOTTIME when we were ready
@@ -70,6 +71,7 @@ struct agent {
 	size_t n_containers;
 	size_t n_execs;
 	struct list connections;
+	struct resize *resize;
 	size_t n_connections;
 	uint64_t sequence;
 	uint64_t boot_us;

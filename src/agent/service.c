@@ -5,6 +5,7 @@
 
 #include "agent/connection.h"
 #include "agent/container.h"
+#include "agent/resize.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -42,6 +43,7 @@ static const ttrpc_handler handlers[] = {
 	serve_update_volume,
 	serve_read_volume,
 	serve_lookup_devices,
+	serve_resize,
 };
 
 static struct ttrpc_service service = {
@@ -73,6 +75,7 @@ int agent_init(struct agent *a, struct loop *loop)
 
 void agent_done(struct agent *a)
 {
+	resize_done(a);
 	connections_done(a);
 	while (!list_empty(&a->containers))
 		container_free(list_entry(a->containers.next, struct container, node));

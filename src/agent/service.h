@@ -79,5 +79,6 @@ HANDLER(serve_connect);
 HANDLER(serve_update_volume);
 HANDLER(serve_read_volume);
 HANDLER(serve_lookup_devices);
+HANDLER(serve_resize);
 
 #endif

@@ -22,8 +22,8 @@ int uevent_open(void)
 	return TAKE_FD(fd);
 }
 
-/* Empty the socket; an overrun (-ENOBUFS) says "something happened" just as well. */
-static int drain(int fd)
+/* An overrun (-ENOBUFS) says "something happened" just as well. */
+int uevent_drain(int fd)
 {
 	char text[8192];
 	int n = 0;
@@ -41,7 +41,7 @@ int uevent_wait(int fd, uint64_t deadline_ms)
 		uint64_t now = clock_ms();
 		int r;
 
-		if (drain(fd) > 0)
+		if (uevent_drain(fd) > 0)
 			return 0;
 		if (now >= deadline_ms)
 			return -ETIMEDOUT;

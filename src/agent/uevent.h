@@ -13,6 +13,9 @@
 /** uevent_open() - A socket for the kernel's announcements. Return: Descriptor or negative errno */
 int uevent_open(void);
 
+/** uevent_drain() - Empty the socket. Return: How many announcements there were */
+int uevent_drain(int fd);
+
 /**
  * uevent_wait() - Block until something was announced
  * @fd:		From uevent_open()

@@ -13,6 +13,9 @@
  *    written. Only a machine with virtiofs shares gets a shared memfd, which the daemon maps. A
  *    private mapping of a memfd would cost many pages twice, the file's and the copy (37 MB more
  *    after the boot of a 128 MiB guest, seen in Shmem of /proc/meminfo only).
+ *  - A machine that may grow has sockets for its CPUs, one each: CPUs of a package that is there
+ *    already are not taken by every kernel. Memory comes by virtio-mem, which costs nothing until
+ *    it's plugged (reserve=off).
  *  - force-legacy=false, -pci-non-transitional: virtio 1 only.
  *  - tb-size bounds the emulator's translation cache, which else may grow to 1 GiB a pod.
  *  - dump-guest-core=off: a core dump of QEMU doesn't hold the guest's memory.
@@ -136,6 +139,48 @@ static int check(const struct qemu_machine *m, const char *kernel_cmdline, struc
 	return 0;
 }
 
+unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci)
+{
+	return pci && config->max_vcpus > config->vcpus ? config->max_vcpus - config->vcpus : 0;
+}
+
+uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci)
+{
+	uint64_t max = config->memory > UINT64_MAX / QEMU_MEMORY_FACTOR
+			       ? config->max_memory
+			       : MIN(config->max_memory, config->memory * QEMU_MEMORY_FACTOR);
+	uint64_t spare = pci && max > config->memory ? max - config->memory : 0;
+
+	return spare - spare % QEMU_MEMORY_PIECE;
+}
+
+/* CPUs and memory, and room for more of them. */
+static void add_size(struct cmdline *c)
+{
+	const struct vmm_config *config = c->m->config;
+	unsigned int cpus = config->vcpus + qemu_spare_cpus(config, c->m->pci);
+	unsigned long long spare = qemu_spare_memory(config, c->m->pci);
+	unsigned long long memory = config->memory;
+	const char *kind = config->n_shares ? "memfd" : "ram";
+	const char *share = config->n_shares ? "on" : "off";
+
+	if (cpus > config->vcpus)
+		opt(c, "-smp", "cpus=%u,maxcpus=%u,sockets=%u,cores=1,threads=1", config->vcpus,
+		    cpus, cpus);
+	else
+		opt(c, "-smp", "%u", config->vcpus);
+	if (spare > 0)
+		opt(c, "-m", "size=%lluB,maxmem=%lluB", memory, memory + spare);
+	else
+		opt(c, "-m", "size=%lluB", memory);
+	opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,share=%s", kind, memory, share);
+	if (spare > 0) {
+		opt(c, "-object", "memory-backend-%s,id=spare,size=%llu,share=%s,reserve=off", kind,
+		    spare, share);
+		opt(c, "-device", "virtio-mem-pci,id=spare0,memdev=spare,requested-size=0");
+	}
+}
+
 static void add_machine(struct cmdline *c)
 {
 	const struct qemu_machine *m = c->m;
@@ -159,11 +204,7 @@ static void add_machine(struct cmdline *c)
 	/* Emulated, `rep movsb` goes byte by byte: without ERMS the guest's kernel copies by words.
 	 */
 	opt(c, "-cpu", kvm ? "host" : "max,-erms");
-	opt(c, "-smp", "%u", m->config->vcpus);
-	opt(c, "-m", "size=%lluB", (unsigned long long)m->config->memory);
-	opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,share=%s",
-	    m->config->n_shares ? "memfd" : "ram", (unsigned long long)m->config->memory,
-	    m->config->n_shares ? "on" : "off");
+	add_size(c);
 	opt(c, "-global", "virtio-mmio.force-legacy=false");
 }
 

@@ -11,6 +11,7 @@
  *				(microvm has 8 device slots and can't plug into them; LUNs it can)
  *	virtio-rng		entropy for a guest that has seen nothing yet
  *	virtio-balloon		only for free page reporting: memory the guest frees goes back
+ *	virtio-mem		only on q35, for memory that comes later
  *	virtio-net		one for each network, at most 8
  *	vhost-user-fs		one for each directory shared with virtiofs, at most 4
  *
@@ -94,6 +95,15 @@ static void on_stop(struct qemu *q)
 	(void)vmm_proc_kill_in(q->vmm->proc, 0);
 }
 
+static void on_memory(struct qemu *q, struct json_object *event)
+{
+	struct json_object *size = NULL;
+
+	if (json_object_object_get_ex(event, "size", &size) &&
+	    json_object_is_type(size, json_type_int))
+		qemu_memory_changed(q, json_object_get_uint64(size));
+}
+
 static void on_event(void *data, const char *name, struct json_object *event)
 {
 	struct qemu *q = data;
@@ -107,6 +117,8 @@ static void on_event(void *data, const char *name, struct json_object *event)
 		text = member(event, "device");
 		if (text)
 			qemu_disk_deleted(q, text);
+	} else if (str_eq(name, "MEMORY_DEVICE_SIZE_CHANGE")) {
+		on_memory(q, event);
 	} else if (str_eq(name, "SHUTDOWN")) {
 		text = member(event, "reason");
 		printable(q->shutdown, sizeof(q->shutdown), text ? text : "?",
@@ -173,6 +185,14 @@ static int make_channels(struct vmm *vmm, struct ends *theirs, int *ret_qmp)
 	return r;
 }
 
+static void note_size(struct qemu *q, const struct vmm_config *config, bool pci)
+{
+	q->pci = pci;
+	q->boot_memory = config->memory;
+	q->spare_memory = qemu_spare_memory(config, pci);
+	q->max_vcpus = config->vcpus + qemu_spare_cpus(config, pci);
+}
+
 static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const struct ends *ends,
 		      struct err *e)
 {
@@ -195,6 +215,7 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 	if (r < 0)
 		return r;
 	m.binary = binary;
+	note_size(vmm->state, config, m.pci);
 	if (vmm->accel == VMM_ACCEL_TCG)
 		m.tsc_khz = tsc_khz();
 	r = qemu_cmdline(&m, &argv, &s, e);
@@ -321,17 +342,19 @@ static void qemu_failed(struct vmm *vmm, const char *why)
 	err_set(&e, -ECONNRESET, "QEMU ended%s%s", why[0] ? ": " : "", why);
 	qmp_free(TAKE_PTR(q->qmp));
 	qemu_disks_failed(q, &e);
+	qemu_resize_failed(q, &e);
 	start_answered(q, &e);
 }
 
 const struct vmm_driver vmm_qemu_driver = {
 	.name = "qemu",
 	.caps = VMM_CAP_KVM | VMM_CAP_EMULATION | VMM_CAP_DISK_HOTPLUG | VMM_CAP_DISK_UNPLUG |
-		VMM_CAP_SHARE | VMM_CAP_PAUSE | VMM_CAP_BALLOON,
+		VMM_CAP_SHARE | VMM_CAP_PAUSE | VMM_CAP_BALLOON | VMM_CAP_RESIZE,
 	.find = qemu_find,
 	.start = qemu_start,
 	.attach_disk = qemu_attach_disk,
 	.detach_disk = qemu_detach_disk,
+	.resize = qemu_resize,
 	.pause = qemu_pause,
 	.resume = qemu_resume,
 	.failed = qemu_failed,

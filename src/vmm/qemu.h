@@ -12,6 +12,15 @@
 /* How long QEMU may take for a command; it does them at once unless the host is very busy. */
 #define QEMU_COMMAND_TIMEOUT_MS 15000
 
+/* How long the guest may take to make use of new memory. */
+#define QEMU_RESIZE_TIMEOUT_MS 15000
+
+/* Memory is plugged in pieces of what the guest's kernel manages at once. */
+#define QEMU_MEMORY_PIECE ((uint64_t)128 << 20)
+
+/* The kernel describes each page in memory that it has from the beginning: 1/64 of all of it. */
+#define QEMU_MEMORY_FACTOR 8
+
 /* How long the guest may take to let go of a disk. */
 #define QEMU_UNPLUG_TIMEOUT_MS 15000
 
@@ -59,6 +68,12 @@ int qemu_cmdline(const struct qemu_machine *m, struct strv *argv, struct spawn *
  */
 char *qemu_kernel_cmdline(const struct qemu_machine *m);
 
+/** qemu_spare_cpus() - How many CPUs can be plugged into a machine later */
+unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci);
+
+/** qemu_spare_memory() - How much memory can be plugged into a machine later, whole pieces */
+uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci);
+
 /** tsc_khz() - Rate of the host's time stamp counter, measured for a few milliseconds */
 unsigned int tsc_khz(void);
 
@@ -72,6 +87,11 @@ unsigned int tsc_khz(void);
  * @stopped:	We asked for that the CPUs stop
  * @ops:	Disks being plugged or unplugged
  * @luns:	Bit N: LUN N of the controller is in use
+ * @pci:	As in struct qemu_machine
+ * @boot_memory: What the machine had at its start
+ * @spare_memory: What can be plugged
+ * @max_vcpus:	CPUs that it can have
+ * @resize:	It's growing, NULL: it isn't
  */
 struct qemu {
 	struct vmm *vmm;
@@ -83,6 +103,11 @@ struct qemu {
 	bool stopped;
 	struct list ops;
 	uint64_t luns;
+	bool pci;
+	uint64_t boot_memory;
+	uint64_t spare_memory;
+	unsigned int max_vcpus;
+	struct resize_op *resize;
 };
 
 _Static_assert(VMM_MAX_DISKS <= 64, "struct qemu keeps the LUNs in one word");
@@ -95,6 +120,16 @@ int qemu_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done
 
 /** qemu_disk_deleted() - QEMU's event DEVICE_DELETED */
 void qemu_disk_deleted(struct qemu *q, const char *device);
+
+/** qemu_resize() - As in struct vmm_driver (qemu-resize.c) */
+int qemu_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done, void *data,
+		struct err *e);
+
+/** qemu_memory_changed() - QEMU's event MEMORY_DEVICE_SIZE_CHANGE: bytes that are plugged */
+void qemu_memory_changed(struct qemu *q, uint64_t plugged);
+
+/** qemu_resize_failed() - The machine has ended: fail what is under way */
+void qemu_resize_failed(struct qemu *q, const struct err *e);
 
 /** qemu_disks_failed() - The machine has ended: fail what is under way */
 void qemu_disks_failed(struct qemu *q, const struct err *e);

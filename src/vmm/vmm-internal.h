@@ -68,6 +68,7 @@ void vmm_proc_free(struct vmm_proc *p);
  * struct vmm - The generic part of a machine
  * @loop, @driver, @exited, @data: From vmm_new()
  * @accel:	KVM or TCG once it is started
+ * @vcpus, @memory: What it has
  * @started:	vmm_start() has succeeded
  * @guest_up, @guest_up_data: Called when the guest's agent opens its end of the channel, which
  *		proves that a guest runs; may be NULL
@@ -84,6 +85,8 @@ struct vmm {
 	void (*exited)(void *data, const struct vmm_exit *exit);
 	void *data;
 	enum vmm_accel accel;
+	unsigned int vcpus;
+	uint64_t memory;
 	bool started;
 	void (*guest_up)(void *data);
 	void *guest_up_data;
@@ -118,6 +121,8 @@ struct vmm_driver {
 			   vmm_done done, void *data, struct err *e);
 	int (*detach_disk)(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done,
 			   void *data, struct err *e);
+	int (*resize)(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done,
+		      void *data, struct err *e);
 	int (*pause)(struct vmm *vmm, vmm_done done, void *data, struct err *e);
 	int (*resume)(struct vmm *vmm, vmm_done done, void *data, struct err *e);
 	void (*failed)(struct vmm *vmm, const char *why);

@@ -139,6 +139,8 @@ int vmm_start(struct vmm *vmm, const struct vmm_config *config, vmm_done done, v
 	if (vmm->state)
 		return err_set(e, -EALREADY, "the machine has been started already");
 	vmm->accel = config->accel;
+	vmm->vcpus = config->vcpus;
+	vmm->memory = config->memory;
 	if (vmm->accel == VMM_ACCEL_AUTO)
 		vmm->accel = vmm_accel_auto(vmm->driver, config, NULL);
 	r = vmm->driver->start(vmm, config, done, data, e);
@@ -185,6 +187,20 @@ int vmm_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done 
 	int r = check_op(vmm, vmm->driver->detach_disk, e);
 
 	return r < 0 ? r : vmm->driver->detach_disk(vmm, addr, done, data, e);
+}
+
+int vmm_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done, void *data,
+	       struct err *e)
+{
+	int r = check_op(vmm, vmm->driver->resize, e);
+
+	return r < 0 ? r : vmm->driver->resize(vmm, vcpus, memory, done, data, e);
+}
+
+void vmm_size(const struct vmm *vmm, unsigned int *vcpus, uint64_t *memory)
+{
+	*vcpus = vmm->vcpus;
+	*memory = vmm->memory;
 }
 
 int vmm_pause(struct vmm *vmm, vmm_done done, void *data, struct err *e)

@@ -50,7 +50,8 @@ enum vmm_caps {
 	VMM_CAP_SHARE = 1 << 4, /* virtiofs through vhost-user */
 	VMM_CAP_PAUSE = 1 << 5,
 	VMM_CAP_BALLOON = 1 << 6,
-	VMM_CAP_VSOCK = 1 << 7, /* the agent's channel may be vhost-vsock */
+	VMM_CAP_VSOCK = 1 << 7,	 /* the agent's channel may be vhost-vsock */
+	VMM_CAP_RESIZE = 1 << 8, /* a machine can grow, at least of one type */
 };
 
 enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_KVM, VMM_ACCEL_TCG };
@@ -102,6 +103,8 @@ struct vmm_share {
  * @rootfs_fd:	Root image, attached read-only as /dev/vda
  * @vcpus:	Number of CPUs
  * @memory:	Bytes
+ * @max_vcpus:	How many CPUs it may have one day; no more than @vcpus: it doesn't get any
+ * @max_memory:	How much memory it may have one day; no more than @memory: it doesn't get any
  * @nics, @shares: What they say
  * @debug:	Kernel messages of all levels on the console
  * @state_dir:	Where vmm_accel_auto() remembers its answer, NULL: VMM_STATE_DIR
@@ -115,6 +118,8 @@ struct vmm_config {
 	int rootfs_fd;
 	unsigned int vcpus;
 	uint64_t memory;
+	unsigned int max_vcpus;
+	uint64_t max_memory;
 	struct vmm_nic nics[VMM_MAX_NICS];
 	size_t n_nics;
 	struct vmm_share shares[VMM_MAX_SHARES];
@@ -200,6 +205,21 @@ int vmm_attach_disk(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_dis
 /** vmm_detach_disk() - Unplug a disk by its address; the guest must not use it any more */
 int vmm_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
 		    struct err *e);
+
+/**
+ * vmm_resize() - Give the running machine more CPUs and memory
+ * @vcpus:	How many CPUs it is to have; it doesn't lose any
+ * @memory:	Bytes that it is to have; it doesn't lose any
+ * @done:	Called when it has them, or as much as its configuration allows; the guest still has
+ *to bring the CPUs online
+ *
+ * Return: 0 or a negative errno (-EOPNOTSUPP: this machine can't grow, -EBUSY: it's growing)
+ */
+int vmm_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done, void *data,
+	       struct err *e);
+
+/** vmm_size() - CPUs and memory that the machine has now */
+void vmm_size(const struct vmm *vmm, unsigned int *vcpus, uint64_t *memory);
 
 /** vmm_pause(), vmm_resume() - Stop and continue the vCPUs */
 int vmm_pause(struct vmm *vmm, vmm_done done, void *data, struct err *e);

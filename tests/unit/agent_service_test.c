@@ -457,6 +457,34 @@ static void test_no_terminal(void **state)
 	wait_status(t, "c");
 }
 
+static uint32_t resize(struct fixture *t, uint32_t cpus, uint64_t memory, uint64_t timeout_ms)
+{
+	PB(ResizeRequest) req = PODVM__AGENT__V1__RESIZE_REQUEST__INIT;
+	PB(ResizeResponse) *resp = NULL;
+	struct err e = { 0 };
+	uint32_t got;
+
+	req.cpus = cpus;
+	req.memory_total = memory;
+	assert_int_equal(ttrpc_call_sync(t->loop, t->client, SERVICE, "Resize", &req.base,
+					 timeout_ms, (ProtobufCMessage **)&resp, &e),
+			 0);
+	assert_true(resp->memory_total > 0);
+	got = resp->cpus;
+	protobuf_c_message_free_unpacked(&resp->base, NULL);
+	return got;
+}
+
+static void test_resize(void **state)
+{
+	struct fixture *t = *state;
+
+	assert_true(resize(t, 1, 1, DEADLINE_MS) >= 1);
+	/* What doesn't come in time is told as it is. */
+	assert_true(resize(t, 1 << 20, 1, 300) < 1 << 20);
+	assert_true(resize(t, 1, UINT64_MAX, 300) >= 1);
+}
+
 static PB(NextEventsResponse) * next_events(struct fixture *t, uint64_t after)
 {
 	PB(NextEventsRequest) req = PODVM__AGENT__V1__NEXT_EVENTS_REQUEST__INIT;
@@ -635,6 +663,7 @@ int main(void)
 		TEST(test_input_nobody_reads),
 		TEST(test_much_data),
 		TEST(test_no_terminal),
+		TEST(test_resize),
 		TEST(test_events),
 		TEST(test_events_lost),
 		TEST(test_workers),

@@ -17,6 +17,8 @@
  *	bad-device	device_add fails
  *	holds-disk	answers device_del, but never lets go of the disk
  *	mute		doesn't answer add-fd
+ *	plugs-nothing	its guest has no driver for memory that comes later
+ *	plugs-too-much	QEMU tells of more memory than there is
  *	flood		writes 1 MiB to the console
  *	report		tells its surroundings on the console
  */
@@ -117,6 +119,19 @@ static void fake_answer(const struct fake_qemu *f, const char *command, const ch
 	fake_say(f, text);
 }
 
+/* The guest plugs the memory that it has been offered. */
+static void fake_plug(const struct fake_qemu *f, const char *line)
+{
+	const char *value = strstr(line, "\"value\":");
+	char text[160];
+
+	snprintf(text, sizeof(text),
+		 "{\"event\":\"MEMORY_DEVICE_SIZE_CHANGE\",\"data\":{\"size\":%s%.*s}}\n",
+		 strcmp(f->mode, "plugs-too-much") == 0 ? "9999" : "",
+		 value ? (int)strspn(value + 8, "0123456789") : 0, value ? value + 8 : "");
+	fake_say(f, text);
+}
+
 static void fake_command(const struct fake_qemu *f, char *line)
 {
 	char command[64] = "";
@@ -128,6 +143,8 @@ static void fake_command(const struct fake_qemu *f, char *line)
 	fake_print(f, command);
 	fake_print(f, "\n");
 	fake_answer(f, command, id);
+	if (strcmp(command, "qom-set") == 0 && strcmp(f->mode, "plugs-nothing") != 0)
+		fake_plug(f, line);
 	if (strcmp(command, "device_del") == 0 && disk && strcmp(f->mode, "holds-disk") != 0) {
 		char text[128];
 

@@ -185,6 +185,48 @@ static void test_the_devices_are_these_and_no_more(void **state)
 	assert_has(args, "filename=/dev/fdset/1,read-only=on");
 }
 
+static void test_room_to_grow(void **state)
+{
+	struct bed *bed = *state;
+	const char *args;
+
+	add_share(bed, SHARE_FD, "data");
+	bed->config.machine = "q35";
+	bed->config.max_vcpus = 8;
+	bed->config.max_memory = UINT64_C(1000) << 20;
+	bed->machine.pci = true;
+	args = make(bed);
+	assert_has(args, "\ncpus=2,maxcpus=8,sockets=8,cores=1,threads=1\n");
+	/* 128 MiB, and six whole pieces of 128 MiB */
+	assert_has(args, "\nsize=134217728B,maxmem=939524096B\n");
+	assert_has(args, "\nmemory-backend-memfd,id=spare,size=805306368,share=on,reserve=off\n");
+	assert_has(args, "\nvirtio-mem-pci,id=spare0,memdev=spare,requested-size=0\n");
+}
+
+/* What describes the memory that comes later has to fit into what is there from the start. */
+static void test_memory_grows_to_eight_times_the_size(void **state)
+{
+	struct bed *bed = *state;
+
+	bed->config.machine = "q35";
+	bed->config.max_memory = UINT64_C(1) << 40;
+	bed->machine.pci = true;
+	assert_has(make(bed), "\nsize=134217728B,maxmem=1073741824B\n");
+}
+
+static void test_microvm_has_no_room_to_grow(void **state)
+{
+	struct bed *bed = *state;
+	const char *args;
+
+	bed->config.max_vcpus = 8;
+	bed->config.max_memory = UINT64_C(1) << 30;
+	args = make(bed);
+	assert_has(args, "-smp\n2\n");
+	assert_lacks(args, "maxmem");
+	assert_lacks(args, "virtio-mem");
+}
+
 static void test_q35_has_modern_pci_devices_only(void **state)
 {
 	struct bed *bed = *state;
@@ -330,6 +372,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_descriptor_is_given_and_no_other),
 		TEST(test_the_devices_are_these_and_no_more),
+		TEST(test_room_to_grow),
+		TEST(test_memory_grows_to_eight_times_the_size),
+		TEST(test_microvm_has_no_room_to_grow),
 		TEST(test_q35_has_modern_pci_devices_only),
 		TEST(test_memory_is_shared_only_for_shares),
 		TEST(test_memory_with_a_share),

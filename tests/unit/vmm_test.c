@@ -312,6 +312,120 @@ static void test_a_disk_that_fails_leaves_nothing(void **state)
 	}
 }
 
+/* A machine that may grow to four CPUs and a whole lot of memory. */
+static void start_growing(struct bed *bed, const char *mode, const char *machine)
+{
+	struct vmm_config c = config(bed, mode);
+
+	c.machine = machine;
+	c.max_vcpus = 4;
+	c.max_memory = UINT64_C(1) << 30;
+	assert_int_equal(vmm_start(bed->vmm, &c, on_done, &bed->start, NULL), 0);
+	wait_for(bed, &bed->start.over);
+	assert_int_equal(bed->start.e.code, 0);
+}
+
+static int grow(struct bed *bed, unsigned int vcpus, uint64_t mib, struct err *e)
+{
+	bed->op = (struct result){ .free_bed = bed->op.free_bed };
+	return vmm_resize(bed->vmm, vcpus, mib << 20, on_done, &bed->op, e);
+}
+
+static void assert_size(struct bed *bed, unsigned int vcpus, uint64_t mib)
+{
+	unsigned int got;
+	uint64_t memory;
+
+	vmm_size(bed->vmm, &got, &memory);
+	assert_int_equal(got, vcpus);
+	assert_int_equal(memory, mib << 20);
+}
+
+static void test_a_machine_grows(void **state)
+{
+	struct bed *bed = *state;
+
+	start_growing(bed, "ok", "q35");
+	assert_size(bed, 1, 128);
+	assert_int_equal(grow(bed, 3, 200, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	assert_console(bed, 3, "device_add\ndevice_add\nqom-set");
+	assert_size(bed, 3, 256); /* whole pieces */
+}
+
+static void test_a_machine_grows_to_its_limit_and_never_shrinks(void **state)
+{
+	struct bed *bed = *state;
+
+	start_growing(bed, "ok", "q35");
+	assert_int_equal(grow(bed, 100, 100000, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	assert_size(bed, 4, 1024);
+	assert_int_equal(grow(bed, 1, 64, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	assert_size(bed, 4, 1024);
+}
+
+static void test_growing_twice_at_once_is_refused(void **state)
+{
+	struct result second = { 0 };
+	struct bed *bed = *state;
+
+	start_growing(bed, "ok", "q35");
+	assert_int_equal(grow(bed, 2, 128, NULL), 0);
+	assert_int_equal(vmm_resize(bed->vmm, 3, 0, on_done, &second, NULL), -EBUSY);
+	wait_for(bed, &bed->op.over);
+	assert_false(second.over);
+	assert_size(bed, 2, 128);
+}
+
+static void test_microvm_does_not_grow(void **state)
+{
+	struct bed *bed = *state;
+	struct err e = { 0 };
+
+	start_growing(bed, "ok", "microvm");
+	assert_int_equal(grow(bed, 2, 256, &e), -EOPNOTSUPP);
+	assert_non_null(strstr(e.hint, "q35"));
+}
+
+static void test_a_cpu_that_cannot_be_plugged(void **state)
+{
+	struct bed *bed = *state;
+
+	start_growing(bed, "bad-device", "q35");
+	assert_int_equal(grow(bed, 2, 256, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_string_equal(bed->op.e.msg, "device_add: no");
+	assert_size(bed, 1, 128);
+}
+
+static void test_the_end_of_a_machine_that_is_growing(void **state)
+{
+	struct bed *bed = *state;
+
+	start_growing(bed, "plugs-nothing", "q35");
+	assert_int_equal(grow(bed, 1, 256, NULL), 0);
+	assert_console(bed, 1, "qom-set");
+	assert_false(bed->op.over);
+	vmm_free(TAKE_PTR(bed->vmm));
+	assert_true(bed->op.over);
+	assert_int_equal(bed->op.e.code, -ECONNRESET);
+}
+
+static void test_no_more_memory_is_believed_than_there_is(void **state)
+{
+	struct bed *bed = *state;
+
+	start_growing(bed, "plugs-too-much", "q35");
+	assert_int_equal(grow(bed, 1, 256, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_size(bed, 1, 1024);
+}
+
 static void test_there_is_room_for_so_many_disks(void **state)
 {
 	struct bed *bed = *state;
@@ -520,6 +634,13 @@ int main(int argc, char **argv)
 		TEST(test_disks_come_and_go),
 		TEST(test_a_disk_that_fails_leaves_nothing),
 		TEST(test_there_is_room_for_so_many_disks),
+		TEST(test_a_machine_grows),
+		TEST(test_a_machine_grows_to_its_limit_and_never_shrinks),
+		TEST(test_growing_twice_at_once_is_refused),
+		TEST(test_microvm_does_not_grow),
+		TEST(test_a_cpu_that_cannot_be_plugged),
+		TEST(test_the_end_of_a_machine_that_is_growing),
+		TEST(test_no_more_memory_is_believed_than_there_is),
 		TEST(test_disks_that_are_none),
 		TEST(test_death_fails_what_is_under_way_before_it_is_told),
 		TEST(test_death_while_the_guest_holds_a_disk),
