@@ -219,6 +219,9 @@ static int fill_storages(const struct container *c, struct storages *st)
 
 	if (r == 0 && c->config->shared)
 		r = storages_add(st, "virtiofs", CONTAINER_SHARED_TAG, "", CONTAINER_SHARED);
+	for (size_t i = 0; r == 0 && i < c->config->n_binds; i++)
+		r = storages_add(st, "bind", c->config->binds[i].source, "",
+				 c->config->binds[i].mount_point);
 	if (r == 0 && c->config->shm)
 		r = add_shm(st, c->config->shm, c->config->shm_size);
 	return r;

@@ -59,6 +59,15 @@ enum container_scratch {
 	CONTAINER_SCRATCH_MEMORY, /* a small tmpfs: mount points of a read-only root are made there */
 };
 
+/*
+ * Something that a container may have made below the guest's /run/podvm: the agent mounts it where
+ * no container can put a link into the path, and the spec names that place.
+ */
+struct container_bind {
+	const char *source;
+	const char *mount_point;
+};
+
 /**
  * struct container_config - A container; borrowed until container_create() has called back
  * @id:		Its id
@@ -70,6 +79,8 @@ enum container_scratch {
  * @files:	Small files
  * @directories: Directories that are made in the root when missing; may be NULL
  * @shared:	The machine has a share, which is mounted at CONTAINER_SHARED
+ * @binds:	Parts of the guest's volumes, for mounts of the spec
+ * @n_binds:	How many
  * @shm:	Where the pod's /dev/shm is mounted in the guest, NULL: it isn't needed
  * @shm_size:	Its size in bytes
  * @terminal, @input: It gets a terminal; there will be input
@@ -86,6 +97,8 @@ struct container_config {
 	size_t n_files;
 	const struct strv *directories;
 	bool shared;
+	const struct container_bind *binds;
+	size_t n_binds;
 	const char *shm;
 	uint64_t shm_size;
 	bool terminal;

@@ -22,8 +22,9 @@ void create_free(struct task_create *c)
 	spec_plan_done(&c->plan);
 	free(c->rootfs);
 	free(c->text);
-	for (size_t i = 0; i < ARRAY_SIZE(c->texts); i++)
-		free(c->texts[i]);
+	ttrpc_cancel(c->lookup);
+	device_plan_done(&c->devices);
+	strv_done(&c->paths);
 	free(c);
 }
 
@@ -106,10 +107,8 @@ static int make_spec(void *obj, struct err *e)
 		.terminal = c->req->terminal,
 		.member = c->member,
 	};
-	int r;
 
-	r = spec_rewrite(c->spec, &target, &c->plan, e);
-	return r < 0 ? r : json_text(c->spec, "config.json", &c->text, e);
+	return spec_rewrite(c->spec, &target, &c->plan, e);
 }
 
 static void on_made(void *data, const struct err *e)
@@ -123,8 +122,10 @@ static int make(void *obj, struct err *e)
 {
 	struct task *t = obj;
 	struct task_create *c = t->create;
-	int r;
+	int r = json_text(c->spec, "config.json", &c->text, e);
 
+	if (r < 0)
+		return r;
 	c->config.id = t->id;
 	c->config.spec = c->text;
 	c->config.terminal = c->req->terminal;
@@ -144,7 +145,7 @@ static int watch(void *obj, struct err *e)
 static const struct stage create_stages[] = {
 	{ "rootfs", rootfs_prepare, NULL },
 	{ "spec", make_spec, NULL },
-	{ "volumes", volumes_prepare, NULL },
+	{ "volumes", volumes_prepare, volumes_undo },
 	{ "guest", make, NULL },
 	{ "watch", watch, NULL },
 };

@@ -20,9 +20,12 @@
 #include "proto/task.pb-c.h"
 #include "sandbox/container.h"
 #include "sandbox/stages.h"
+#include "shim/devices.h"
 #include "shim/spec.h"
 
 struct task;
+
+struct pod_volume;
 
 /**
  * struct task_create - A Create that is under way
@@ -33,7 +36,12 @@ struct task;
  * @plan:	What the spec wants of the host
  * @config:	The container for the sandbox core
  * @text:	@spec as text
- * @texts:	Contents of the small files
+ * @uses:	What has to be in the guest before the container (volumes.c), @n_uses of them
+ * @binds:	Parts of volumes in memory, for @config
+ * @paths:	Their paths
+ * @devices:	Devices of the spec, and those that are mounted
+ * @lookup:	Call to the agent for devices
+ * @waiting:	The stage of the volumes is pending
  */
 struct task_create {
 	const Containerd__Task__V2__CreateTaskRequest *req;
@@ -44,7 +52,13 @@ struct task_create {
 	struct spec_plan plan;
 	struct container_config config;
 	char *text;
-	char *texts[SPEC_MAX_FILES];
+	struct pod_volume *uses[2 * SPEC_MAX_BINDS];
+	size_t n_uses;
+	struct container_bind binds[SPEC_MAX_BINDS];
+	struct strv paths;
+	struct device_plan devices;
+	struct ttrpc_pending *lookup;
+	bool waiting;
 };
 
 /** create_free() - End it if it's under way, and free it; NULL is fine */

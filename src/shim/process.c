@@ -11,6 +11,7 @@
 #include "proto/events.pb-c.h"
 #include "sandbox/agent_client.h"
 #include "shim/task.h"
+#include "shim/volumes.h"
 
 /* A call of Wait. */
 struct waiter {
@@ -141,8 +142,13 @@ static void settle(struct process *p)
 {
 	if (!p->exited || p->state == PROCESS_STOPPED || p->state == PROCESS_STARTING)
 		return;
-	if (p->io.done && (*p->id || !execs_run(p->task)))
+	if (p->io.done && (*p->id || (!execs_run(p->task) && !p->task->collecting)))
 		stop(p);
+}
+
+void process_collected(struct process *p)
+{
+	settle(p);
 }
 
 static void on_io_done(void *data)
@@ -173,6 +179,8 @@ void process_exited(struct process *p, uint32_t status, bool oom_killed)
 	p->exited_ns = now_ns();
 	if (oom_killed)
 		task_publish_oom(p->task);
+	if (!*p->id)
+		volumes_collect(p->task);
 	settle(p);
 	if (p->state != PROCESS_STOPPED && p->state != PROCESS_STARTING &&
 	    loop_timer_new(p->task->shim->loop, SHIM_DRAIN_MS, on_drain_timeout, p, &p->drain) < 0)

@@ -22,6 +22,9 @@ void process_started(struct process *p);
 /** process_exited() - It has ended; told when its output has been written */
 void process_exited(struct process *p, uint32_t status, bool oom_killed);
 
+/** process_collected() - What was to be fetched before the exit of a first process is there */
+void process_collected(struct process *p);
+
 /** process_lost() - The machine has gone, and the process with it */
 void process_lost(struct process *p);
 

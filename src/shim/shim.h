@@ -28,7 +28,8 @@
  * is no such container: the Sandbox service makes the machine, and a task without a config.json
  * stands for it, so that both services know it by its id.
  *
- * An exit is told in one order: output has been written (for 2 s at most), the state is STOPPED,
+ * An exit is told in one order: output has been written and the termination log fetched (for 2 s at
+ * most), the state is STOPPED,
  * TaskExit is published, Wait is answered. Exits of execs come before that of their container's
  * first process. When the machine is lost every process has ended with 137.
  *
@@ -112,6 +113,7 @@ struct shim;
  * @creating:	Create hasn't been answered
  * @deleting:	Delete hasn't been answered
  * @oom_told:	TaskOOM was published
+ * @collecting:	What has to be told before the exit of its first process is being fetched
  */
 struct task {
 	struct list node;
@@ -123,12 +125,13 @@ struct task {
 	bool deleting;
 	bool paused;
 	bool oom_told;
+	bool collecting;
 	struct process init;
 	struct list execs;
 	struct container *container;
-	struct task_create *create;	  /* while it's created */
-	struct ttrpc_call *call;	  /* Create, Start or Delete */
-	char *names[SPEC_MAX_SHARES + 1]; /* of the shared directory */
+	struct task_create *create;	 /* while it's created */
+	struct ttrpc_call *call;	 /* Create, Start or Delete */
+	char *names[SPEC_MAX_BINDS + 1]; /* of the shared directory */
 	size_t n_names;
 };
 
@@ -138,6 +141,7 @@ struct task {
  * @pod_id:	Id of the pod
  * @config_file: Configuration that was chosen for the runtime, NULL: the machine's
  * @box:	The sandbox, if the Sandbox service has made it: no task events are told of it
+ * @volumes:	What is copied into the guest, NULL: nothing yet
  * @last_event:	Of the agent's events, the last one seen
  * @done:	Shutdown was asked for and nothing is left
  */
@@ -152,6 +156,7 @@ struct shim {
 	struct pod pod;
 	struct list tasks;
 	struct task *box;
+	struct volumes *volumes;
 	uint64_t last_event;
 	bool done;
 };

@@ -10,7 +10,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
-#include "sandbox/container.h"
 #include "shim/spec_internal.h"
 
 #define SPEC_MAX_SIZE ((size_t)4 << 20)
@@ -159,144 +158,6 @@ static int rewrite_linux(struct json_object *spec, const struct spec_target *t, 
 	return 0;
 }
 
-/* ---- mounts ---- */
-
-static bool is_bind(struct json_object *mount)
-{
-	struct json_object *options = json_get(mount, "options", json_type_array);
-
-	if (str_eq(spec_string(mount, "type"), "bind"))
-		return true;
-	for (size_t i = 0; options && i < json_object_array_length(options); i++) {
-		const char *o = json_object_get_string(json_object_array_get_idx(options, i));
-
-		if (o && (str_eq(o, "bind") || str_eq(o, "rbind")))
-			return true;
-	}
-	return false;
-}
-
-/* The options of a bind for the guest: the host's mounts don't propagate into it. */
-static int rewrite_options(struct json_object *mount, struct spec_share *share)
-{
-	static const char *const propagation[] = { "shared", "rshared", "slave", "rslave" };
-	struct json_object *from = json_get(mount, "options", json_type_array);
-	struct json_object *to = json_object_new_array();
-	int r = to ? 0 : -ENOMEM;
-
-	for (size_t i = 0; r == 0 && from && i < json_object_array_length(from); i++) {
-		const char *o = json_object_get_string(json_object_array_get_idx(from, i));
-		bool skip = !o;
-
-		for (size_t k = 0; o && k < ARRAY_SIZE(propagation); k++)
-			skip |= str_eq(o, propagation[k]);
-		if (skip)
-			continue;
-		share->readonly |= str_eq(o, "ro");
-		r = json_push(to, json_object_new_string(o));
-	}
-	if (r < 0) {
-		json_object_put(to);
-		return r;
-	}
-	json_object_object_del(mount, "options");
-	return json_add(mount, "options", to);
-}
-
-static const char *keep(struct spec_plan *plan, const char *text)
-{
-	return strv_add(&plan->owner, text) < 0 ? NULL : plan->owner.v[plan->owner.n - 1];
-}
-
-/* Hosts and the like are copied: which name a destination has as a file of the container. */
-static const char *file_name(const char *destination)
-{
-	static const char *const names[] = { "hosts", "hostname", "resolv.conf" };
-
-	if (!str_starts(destination, "/etc/"))
-		return NULL;
-	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
-		if (str_eq(destination + 5, names[i]))
-			return names[i];
-	return NULL;
-}
-
-static int plan_file(struct spec_plan *plan, const char *source, const char *name, const char *id,
-		     char **guest, struct err *e)
-{
-	if (plan->n_files == SPEC_MAX_FILES)
-		return err_set(e, -E2BIG, "config.json mounts %s more than once", name);
-	plan->files[plan->n_files++] = (struct spec_file){ source, name };
-	*guest = str_printf(CONTAINER_FILE, id, name);
-	return *guest ? 0 : err_oom(e);
-}
-
-static int plan_share(struct spec_plan *plan, const char *source, const char *id,
-		      const struct spec_share *kind, char **guest, struct err *e)
-{
-	struct spec_share *s = &plan->shares[plan->n_shares];
-
-	if (plan->n_shares == SPEC_MAX_SHARES)
-		return err_set(e, -E2BIG, "a container has at most %d volumes", SPEC_MAX_SHARES);
-	*s = *kind;
-	s->source = source;
-	snprintf(s->name, sizeof(s->name), "%s:%zu", id, plan->n_shares);
-	*guest = str_printf(CONTAINER_SHARED "/%s", s->name);
-	if (!*guest)
-		return err_oom(e);
-	plan->n_shares++;
-	return 0;
-}
-
-static int rewrite_bind(struct json_object *mount, const struct spec_target *t,
-			struct spec_plan *plan, struct err *e)
-{
-	const char *source = keep(plan, spec_string(mount, "source"));
-	const char *destination = keep(plan, spec_string(mount, "destination"));
-	_cleanup_(freep) char *guest = NULL;
-	struct spec_share kind = { 0 };
-	char quoted[256];
-	int r = 0;
-
-	if (!source || !destination || rewrite_options(mount, &kind) < 0)
-		return err_oom(e);
-	if (*source != '/')
-		return err_set(e, -EINVAL, "the source of the mount on %s is no absolute path",
-			       log_quote(quoted, sizeof(quoted), destination));
-	if (str_eq(destination, "/dev/shm")) {
-		plan->shm = true;
-		plan->shm_source = source;
-	} else if (file_name(destination)) {
-		r = plan_file(plan, source, file_name(destination), t->id, &guest, e);
-	} else {
-		r = plan_share(plan, source, t->id, &kind, &guest, e);
-	}
-	if (r < 0)
-		return r;
-	drop(mount, (const char *const[]){ "source", "type" }, 2);
-	r = json_add_string(mount, "type", "bind");
-	if (r == 0)
-		r = json_add_string(mount, "source", guest ? guest : SPEC_SHM);
-	return r < 0 ? err_oom(e) : 0;
-}
-
-static int rewrite_mounts(struct json_object *spec, const struct spec_target *t,
-			  struct spec_plan *plan, struct err *e)
-{
-	struct json_object *mounts = json_get(spec, "mounts", json_type_array);
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && mounts && i < json_object_array_length(mounts); i++) {
-		struct json_object *m = json_object_array_get_idx(mounts, i);
-
-		if (!json_object_is_type(m, json_type_object))
-			return err_set(e, -EINVAL, "mount %zu of config.json is no object", i);
-		if (is_bind(m))
-			r = rewrite_bind(m, t, plan, e);
-	}
-	return r;
-}
-
 /* ---- all of it ---- */
 
 static int rewrite_root(struct json_object *spec, const char *rootfs)
@@ -331,7 +192,9 @@ int spec_rewrite(struct json_object *spec, const struct spec_target *target, str
 	    spec_clean_process(process, target->terminal) < 0)
 		return err_oom(e);
 	r = rewrite_linux(spec, target, e);
-	return r < 0 ? r : rewrite_mounts(spec, target, plan, e);
+	if (r == 0)
+		r = spec_binds(spec, plan, e);
+	return r < 0 ? r : spec_devices(spec, plan, e);
 }
 
 void spec_plan_done(struct spec_plan *plan)

@@ -10,13 +10,10 @@
  * namespaces that the pod has in common (the guest's own are those of the pod), and nothing that
  * only means something to the host: host CPUs, device numbers of limits, hooks, security labels.
  *
- * spec_rewrite() changes the JSON tree in place and says in a struct spec_plan what has to be
- * brought into the guest for it. It decides by the spec alone and touches no file.
- *
- * Bind mounts become one of
- *	a file copied into the guest	hosts, hostname, resolv.conf: small and read by the resolver
- *	the pod's /dev/shm		a tmpfs of the guest
- *	a share				everything else, through virtiofs
+ * spec_rewrite() changes the JSON tree in place and says in a struct spec_plan what the container
+ * wants to have of the host: bind mounts and devices. It decides by the spec alone and touches no
+ * file. What becomes of these is found out by looking at them (volume_kind.h); spec_bind_to() and
+ * spec_devices_done() put it into the tree.
  */
 
 #include <stdbool.h>
@@ -35,10 +32,10 @@
 #define SPEC_SANDBOX_CPU_PERIOD "io.kubernetes.cri.sandbox-cpu-period"
 #define SPEC_SANDBOX_MEMORY	"io.kubernetes.cri.sandbox-memory"
 
-#define SPEC_MAX_SHARES 128
-#define SPEC_MAX_FILES	8
-#define SPEC_SHM	"/run/podvm/shm"    /* in the guest: /dev/shm of the pod */
-#define SPEC_PID_NS	"/run/podvm/ns/pid" /* in the guest: kept by the agent */
+#define SPEC_MAX_BINDS	 128
+#define SPEC_MAX_DEVICES 128
+#define SPEC_SHM	 "/run/podvm/shm"    /* in the guest: /dev/shm of the pod */
+#define SPEC_PID_NS	 "/run/podvm/ns/pid" /* in the guest: kept by the agent */
 
 /**
  * spec_read() - Read config.json of a bundle
@@ -53,33 +50,49 @@ int spec_read(const char *bundle, struct json_object **ret, struct err *e);
 /** spec_annotation() - Value of an annotation, borrowed; NULL: there is none */
 const char *spec_annotation(struct json_object *spec, const char *name);
 
-/* A host file or directory that the guest is to see below its shared directory. */
-struct spec_share {
-	const char *source; /* borrowed from @owner */
-	char name[160];	    /* in the shared directory */
+/**
+ * struct spec_bind - A bind mount
+ * @mount:	Entry of `mounts`, borrowed from the tree
+ * @source:	Absolute path on the host
+ * @destination: In the container
+ * @readonly:	The container can't write to it
+ * @slave:	It asks for what is mounted on the host later
+ */
+struct spec_bind {
+	struct json_object *mount;
+	const char *source;
+	const char *destination;
 	bool readonly;
-};
-
-/* A host file that is copied to CONTAINER_FILE of the guest. */
-struct spec_file {
-	const char *source; /* borrowed from @owner */
-	const char *name;   /* constant */
+	bool slave;
 };
 
 /**
- * struct spec_plan - What a container's spec needs in the guest
- * @shares:	Shares
- * @files:	Copies
- * @shm:	It uses the pod's /dev/shm, whose host directory is @shm_source
- * @owner:	Holds the strings; to be released with spec_plan_done()
+ * struct spec_device - A device node
+ * @obj:	Entry of `linux.devices`, borrowed from the tree, as is @path, its place in the
+ * container
+ * @block:	It's a block device, otherwise a character device
+ * @major, @minor: Its number on the host
+ * @guest_major, @guest_minor: And in the guest, to be filled in
+ */
+struct spec_device {
+	struct json_object *obj;
+	const char *path;
+	bool block;
+	uint32_t major;
+	uint32_t minor;
+	uint32_t guest_major;
+	uint32_t guest_minor;
+};
+
+/**
+ * struct spec_plan - What a container's spec wants of the host
+ * @owner:	Holds the strings of @binds; to be released with spec_plan_done()
  */
 struct spec_plan {
-	struct spec_share shares[SPEC_MAX_SHARES];
-	size_t n_shares;
-	struct spec_file files[SPEC_MAX_FILES];
-	size_t n_files;
-	bool shm;
-	const char *shm_source;
+	struct spec_bind binds[SPEC_MAX_BINDS];
+	size_t n_binds;
+	struct spec_device devices[SPEC_MAX_DEVICES];
+	size_t n_devices;
 	struct strv owner;
 };
 
@@ -110,6 +123,17 @@ int spec_rewrite(struct json_object *spec, const struct spec_target *target, str
 		 struct err *e);
 
 void spec_plan_done(struct spec_plan *plan);
+
+/** spec_bind_to() - Where in the guest a bind mount's source is. Return: 0 or -ENOMEM */
+int spec_bind_to(const struct spec_bind *b, const char *path);
+
+/**
+ * spec_devices_done() - Put the guest's numbers of all devices into the tree, and into the rules of
+ * `linux.resources.devices` that are about them
+ *
+ * Return: 0 or -ENOMEM
+ */
+int spec_devices_done(struct json_object *spec, const struct spec_plan *plan);
 
 /** spec_clean_resources() - Drop what a linux.resources says about the host alone */
 void spec_clean_resources(struct json_object *resources);

@@ -11,6 +11,7 @@
 #include "sandbox/container.h"
 #include "shim/create.h"
 #include "shim/mounts.h"
+#include "shim/volumes.h"
 
 struct task *task_find(struct shim *shim, const char *id)
 {
@@ -80,6 +81,7 @@ void task_free(struct task *t)
 		exec_free(list_entry(t->execs.next, struct process, node));
 	process_done(&t->init);
 	create_free(t->create);
+	volumes_task_freed(t);
 	container_free(t->container);
 	remove_shares(t);
 	free(t->id);
@@ -181,6 +183,7 @@ void task_pod_ended(struct shim *shim, const struct err *e)
 		log_error("the machine of the pod is lost", "sandbox=%s error=%s hint=%s",
 			  shim->pod.rundir.id, log_quote(text, sizeof(text), e->msg),
 			  *e->hint ? "console" : "none");
+	volumes_pod_ended(shim);
 	/* The machine's own end comes last. */
 	list_for_each_safe (t, tmp, &shim->tasks, node)
 		if (!t->create && !t->sandbox)

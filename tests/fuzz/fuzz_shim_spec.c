@@ -24,8 +24,14 @@ static void rewrite(const uint8_t *data, size_t size, bool member)
 	(void)sandbox_files_mount(spec, "/bundle", &e);
 	if (spec_rewrite(spec, &target, &plan, &e) < 0)
 		return;
-	/* Every source that the guest will see is one that was planned. */
-	if (plan.n_shares > SPEC_MAX_SHARES || plan.n_files > SPEC_MAX_FILES)
+	if (plan.n_binds > SPEC_MAX_BINDS || plan.n_devices > SPEC_MAX_DEVICES)
+		abort();
+	for (size_t i = 0; i < plan.n_binds; i++)
+		if (plan.binds[i].source[0] != '/' || spec_bind_to(&plan.binds[i], "/guest") < 0)
+			abort();
+	for (size_t i = 0; i < plan.n_devices; i++)
+		plan.devices[i].guest_minor = plan.devices[i].major;
+	if (spec_devices_done(spec, &plan) < 0)
 		abort();
 	(void)json_text(spec, "config.json", &text, &e);
 }

@@ -34,7 +34,7 @@ static const char container_json[] =
 	"{\"destination\":\"/dev/shm\",\"type\":\"bind\",\"source\":\"/c/shm\","
 	"\"options\":[\"rbind\"]},"
 	"{\"destination\":\"/data\",\"source\":\"/vol/data\","
-	"\"options\":[\"rbind\",\"rshared\",\"ro\"]}],"
+	"\"options\":[\"rbind\",\"rslave\",\"ro\"]}],"
 	"\"linux\":{\"cgroupsPath\":\"/kubepods/x\",\"sysctl\":{\"net.core.somaxconn\":\"9\"},"
 	"\"mountLabel\":\"m\","
 	"\"resources\":{\"memory\":{\"limit\":1000,\"swap\":2000,\"swappiness\":1},"
@@ -159,29 +159,68 @@ static void test_container_of_its_own_keeps_its_namespaces(void **state)
 	assert_string_equal(at(spec, "process/terminal"), "true");
 }
 
-static void test_mounts(void **state)
+static void test_bind_mounts(void **state)
 {
 	_cleanup_(json_putp) struct json_object *spec = parse(container_json);
 	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
 
 	rewrite(spec, &target, &plan);
 	assert_string_equal(at(spec, "mounts/0/source"), "\"proc\"");
-	assert_string_equal(at(spec, "mounts/1/source"), "\"/run/podvm/files/box/hosts\"");
-	assert_string_equal(at(spec, "mounts/2/source"), "\"" SPEC_SHM "\"");
-	assert_string_equal(at(spec, "mounts/3/source"), "\"/run/podvm/shared/box:0\"");
+	assert_int_equal(plan.n_binds, 3);
+	assert_string_equal(plan.binds[0].source, "/c/hosts");
+	assert_string_equal(plan.binds[0].destination, "/etc/hosts");
+	assert_false(plan.binds[0].readonly);
+	assert_string_equal(plan.binds[2].source, "/vol/data");
+	assert_true(plan.binds[2].readonly);
+	assert_true(plan.binds[2].slave);
+
+	assert_int_equal(spec_bind_to(&plan.binds[2], "/run/podvm/shared/box:2"), 0);
+	assert_string_equal(at(spec, "mounts/3/source"), "\"/run/podvm/shared/box:2\"");
 	assert_string_equal(at(spec, "mounts/3/type"), "\"bind\"");
 	/* Mounts of the host don't propagate into a machine. */
 	assert_string_equal(at(spec, "mounts/3/options"), "[\"rbind\",\"ro\"]");
+	assert_string_equal(at(spec, "mounts/1/options"), "[\"rbind\",\"rw\"]");
+}
 
-	assert_int_equal(plan.n_files, 1);
-	assert_string_equal(plan.files[0].source, "/c/hosts");
-	assert_string_equal(plan.files[0].name, "hosts");
-	assert_true(plan.shm);
-	assert_string_equal(plan.shm_source, "/c/shm");
-	assert_int_equal(plan.n_shares, 1);
-	assert_string_equal(plan.shares[0].source, "/vol/data");
-	assert_string_equal(plan.shares[0].name, "box:0");
-	assert_true(plan.shares[0].readonly);
+static void test_recursively_read_only(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"process\":{},\"linux\":{},\"mounts\":[{\"destination\":\"/d\","
+		"\"source\":\"/s\",\"options\":[\"rbind\",\"rro\"]}]}");
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_true(plan.binds[0].readonly);
+	assert_string_equal(at(spec, "mounts/0/options"), "[\"rbind\",\"rro\"]");
+}
+
+/* Numbers of the host that the guest gives to other devices. */
+static void test_devices_get_the_guests_numbers(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"process\":{},\"linux\":{\"devices\":["
+		"{\"path\":\"/dev/a\",\"type\":\"c\",\"major\":10,\"minor\":61},"
+		"{\"path\":\"/dev/b\",\"type\":\"c\",\"major\":10,\"minor\":62},"
+		"{\"path\":\"/dev/pipe\",\"type\":\"p\"}],"
+		"\"resources\":{\"devices\":[{\"allow\":false,\"access\":\"rwm\"},"
+		"{\"allow\":true,\"type\":\"c\",\"major\":10,\"minor\":62},"
+		"{\"allow\":true,\"type\":\"c\",\"major\":10,\"minor\":61},"
+		"{\"allow\":true,\"type\":\"c\",\"major\":1,\"minor\":3}]}}}");
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_int_equal(plan.n_devices, 2);
+	assert_string_equal(plan.devices[0].path, "/dev/a");
+	for (unsigned int i = 0; i < 2; i++) {
+		plan.devices[i].guest_major = 10;
+		plan.devices[i].guest_minor = 62 + i;
+	}
+	assert_int_equal(spec_devices_done(spec, &plan), 0);
+	assert_string_equal(at(spec, "linux/devices/0/minor"), "62");
+	assert_string_equal(at(spec, "linux/devices/1/minor"), "63");
+	assert_string_equal(at(spec, "linux/resources/devices/1/minor"), "63");
+	assert_string_equal(at(spec, "linux/resources/devices/2/minor"), "62");
+	assert_string_equal(at(spec, "linux/resources/devices/3/minor"), "3");
 }
 
 static void refused(const char *json, const char *why)
@@ -203,6 +242,10 @@ static void test_refused_ones(void **state)
 	refused("{\"process\":{},\"linux\":{},\"mounts\":[{\"type\":\"bind\",\"source\":\"x\","
 		"\"destination\":\"/y\"}]}",
 		"no absolute path");
+	refused("{\"process\":{},\"linux\":{},\"mounts\":[{\"source\":\"/x\","
+		"\"destination\":\"/y\",\"options\":[\"rbind\",\"rshared\"]}]}",
+		"propagate mounts to the host");
+	refused("{\"process\":{},\"linux\":{\"devices\":[7]}}", "device 0");
 }
 
 int main(void)
@@ -213,7 +256,9 @@ int main(void)
 		cmocka_unit_test(test_namespaces_of_a_pod_are_the_guests),
 		cmocka_unit_test(test_shared_pid_namespace),
 		cmocka_unit_test(test_container_of_its_own_keeps_its_namespaces),
-		cmocka_unit_test(test_mounts),
+		cmocka_unit_test(test_bind_mounts),
+		cmocka_unit_test(test_recursively_read_only),
+		cmocka_unit_test(test_devices_get_the_guests_numbers),
 		cmocka_unit_test(test_refused_ones),
 	};
 

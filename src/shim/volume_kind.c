@@ -1,0 +1,348 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/volume_kind.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/magic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <sys/statfs.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/log.h"
+#include "base/str.h"
+#include "sandbox/volume_tree.h"
+
+#define MOUNTINFO_MAX ((size_t)16 << 20)
+#define DEPTH_MAX     8
+
+void volume_source_done(struct volume_source *s)
+{
+	free(s->name);
+	free(s->volume);
+	*s = (struct volume_source){ 0 };
+}
+
+/* ---- paths ---- */
+
+/* Where the last component begins of the first @n bytes of a path. */
+static size_t last_component(const char *path, size_t n)
+{
+	while (n > 0 && path[n - 1] != '/')
+		n--;
+	return n;
+}
+
+/**
+ * path_ends() - Match the last components of a path
+ * @path:	Absolute path
+ * @want:	Components, "*" matches any
+ *
+ * Return: Where they begin, or NULL
+ */
+static const char *path_ends(const char *path, const char *want)
+{
+	size_t w = strlen(want);
+	size_t p = strlen(path);
+
+	for (;;) {
+		size_t wn = last_component(want, w);
+		size_t pn = last_component(path, p);
+		bool any = w - wn == 1 && want[wn] == '*';
+
+		if (pn == 0 || pn == p)
+			return NULL;
+		if (!any && (w - wn != p - pn || memcmp(want + wn, path + pn, w - wn) != 0))
+			return NULL;
+		if (wn == 0)
+			return path + pn;
+		w = wn - 1;
+		p = pn - 1;
+	}
+}
+
+static bool is_published(const char *path)
+{
+	static const char *const volumes[] = {
+		"pods/*/volumes/kubernetes.io~configmap/*",
+		"pods/*/volumes/kubernetes.io~secret/*",
+		"pods/*/volumes/kubernetes.io~projected/*",
+		"pods/*/volumes/kubernetes.io~downward-api/*",
+	};
+	struct stat st;
+
+	for (size_t i = 0; i < ARRAY_SIZE(volumes); i++) {
+		_cleanup_(freep) char *data = NULL;
+
+		if (!path_ends(path, volumes[i]))
+			continue;
+		data = str_printf("%s/..data", path);
+		return data && lstat(data, &st) == 0 && S_ISLNK(st.st_mode);
+	}
+	return false;
+}
+
+static bool is_pod_file(const char *path, const char *destination)
+{
+	static const char *const names[] = { "/etc/hosts", "/etc/hostname", "/etc/resolv.conf" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(names); i++)
+		if (str_eq(destination, names[i]))
+			return true;
+	return path_ends(path, "pods/*/etc-hosts");
+}
+
+/* ---- file systems in memory ---- */
+
+/* Whether there is nothing but directories in it. Takes @fd. */
+static bool only_directories(int fd, unsigned int depth)
+{
+	_cleanup_(closedirp) DIR *dir = fdopendir(fd);
+	struct dirent *d;
+
+	if (!dir)
+		close(fd);
+	while (dir && (d = readdir(dir))) {
+		int child;
+
+		if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
+			continue;
+		child = openat(dirfd(dir), d->d_name,
+			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+		if (child >= 0 && depth == 0)
+			close(child);
+		if (child < 0 || depth == 0 || !only_directories(child, depth - 1))
+			return false;
+	}
+	return dir;
+}
+
+/* An emptyDir of medium Memory: the kubelet mounts a tmpfs on its directory. */
+static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret, struct err *e)
+{
+	_cleanup_(freep) char *above = str_printf("%s/..", path);
+	struct statfs fs;
+	struct stat up;
+	struct stat st;
+	int dir;
+
+	if (!above)
+		return err_oom(e);
+	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0 || stat(above, &up) < 0)
+		return err_errno(e, -errno, "cannot look at %s", path);
+	if (fs.f_type == HUGETLBFS_MAGIC) {
+		err_set(e, -EOPNOTSUPP,
+			"%s is in the host's huge pages, which a machine hasn't got", path);
+		err_hint(e, "Use an emptyDir of medium Memory.");
+		return -EOPNOTSUPP;
+	}
+	if (fs.f_type != TMPFS_MAGIC || st.st_dev == up.st_dev)
+		return 0;
+	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (dir < 0)
+		return err_errno(e, -errno, "cannot open %s", path);
+	if (!only_directories(dir, DEPTH_MAX))
+		return 0;
+	ret->kind = VOLUME_MEMORY;
+	ret->dev = st.st_dev;
+	ret->size = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
+	ret->inodes = fs.f_blocks ? (uint64_t)fs.f_files : 0;
+	return 0;
+}
+
+/* The next field of a line of mountinfo; @p is moved behind it. */
+static const char *next_field(const char **p, size_t *len)
+{
+	const char *field = *p;
+
+	*len = strcspn(field, " \n");
+	*p = field + *len + (field[*len] == ' ');
+	return field;
+}
+
+/* Spaces and the like are written as \ooo. */
+static char *unescape(const char *text, size_t len)
+{
+	char *out = malloc(len + 1);
+	size_t n = 0;
+
+	for (size_t i = 0; out && i < len; i++) {
+		unsigned int c;
+
+		if (text[i] == '\\' && len - i >= 4 && sscanf(text + i + 1, "%3o", &c) == 1) {
+			out[n++] = (char)c;
+			i += 3;
+		} else {
+			out[n++] = text[i];
+		}
+	}
+	if (out)
+		out[n] = '\0';
+	return out;
+}
+
+char *volume_mount_root(const char *mountinfo, uint64_t id)
+{
+	for (const char *line = mountinfo; *line;) {
+		const char *p = line;
+		const char *root = p;
+		size_t len = 0;
+
+		/* id, parent, device, root */
+		for (int i = 0; i < 4; i++)
+			root = next_field(&p, &len);
+		if (strtoull(line, NULL, 10) == id && len > 0 && *root == '/')
+			return unescape(root, len);
+		line += strcspn(line, "\n");
+		line += *line == '\n';
+	}
+	return NULL;
+}
+
+/* Where on its file system a bind mount's source is. */
+static int mount_root(int fd, char **ret, struct err *e)
+{
+	_cleanup_(freep) char *text = NULL;
+	struct statx st;
+	int r;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0 || !(st.stx_mask & STATX_MNT_ID))
+		return err_errno(e, -errno, "cannot find out about a mount");
+	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
+	if (r < 0)
+		return err_errno(e, r, "cannot read mountinfo");
+	*ret = volume_mount_root(text, st.stx_mnt_id);
+	return *ret ? 0 : err_set(e, -ENOENT, "cannot find a mount");
+}
+
+/* A subPath of an emptyDir of medium Memory is a bind mount of something in it. */
+static int look_at_subpath(const char *path, int fd, struct volume_source *ret, struct err *e)
+{
+	const char *pods = path_ends(path, "volume-subpaths/*/*/*");
+	_cleanup_(volume_source_done) struct volume_source whole = { 0 };
+	_cleanup_(close_fdp) int volume = -EBADF;
+	_cleanup_(freep) char *source = NULL;
+	const char *name;
+	struct stat st;
+	int r;
+
+	if (!pods)
+		return 0;
+	name = strchr(pods, '/') + 1;
+	source = str_printf("%.*svolumes/kubernetes.io~empty-dir/%.*s", (int)(pods - path), path,
+			    (int)strcspn(name, "/"), name);
+	if (!source)
+		return err_oom(e);
+	volume = open(source, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (volume < 0 || fstat(fd, &st) < 0)
+		return 0;
+	r = look_at_empty_dir(source, volume, &whole, e);
+	if (r < 0 || whole.kind != VOLUME_MEMORY || whole.dev != st.st_dev)
+		return r;
+	r = mount_root(fd, &ret->name, e);
+	if (r < 0)
+		return r;
+	memmove(ret->name, ret->name + 1, strlen(ret->name));
+	ret->kind = VOLUME_MEMORY_PART;
+	ret->size = whole.size;
+	ret->inodes = whole.inodes;
+	ret->volume = TAKE_PTR(source);
+	return 0;
+}
+
+/* ---- kinds ---- */
+
+char *volume_device_name(dev_t rdev, const char *path)
+{
+	_cleanup_(freep) char *file = str_printf("/sys/dev/char/%u:%u/uevent", major(rdev),
+						 minor(rdev));
+	_cleanup_(freep) char *text = NULL;
+	char *save = NULL;
+
+	if (!file)
+		return NULL;
+	if (file_read(AT_FDCWD, file, 4096, &text, NULL) == 0)
+		for (char *line = strtok_r(text, "\n", &save); line;
+		     line = strtok_r(NULL, "\n", &save))
+			if (str_starts(line, "DEVNAME="))
+				return strdup(strchr(line, '=') + 1);
+	return strdup(str_starts(path, "/dev/") ? path + strlen("/dev/") : path);
+}
+
+static int refuse(const char *path, mode_t type, struct err *e)
+{
+	if (S_ISBLK(type)) {
+		err_set(e, -EOPNOTSUPP,
+			"%s: block devices of the host are not available in the pod", path);
+		err_hint(e, "Mount the volume as a file system.");
+	} else if (S_ISSOCK(type)) {
+		err_set(e, -EOPNOTSUPP, "%s: host sockets are not available in the pod", path);
+		err_hint(e, "Nobody in the machine could connect to what listens on the host; use "
+			    "the network.");
+	} else {
+		err_set(e, -EOPNOTSUPP, "%s: pipes of the host are not available in the pod", path);
+	}
+	return -EOPNOTSUPP;
+}
+
+/* What the kernel makes up when it's read can't be copied. */
+static bool is_stored(int fd)
+{
+	struct statfs fs;
+
+	return fstatfs(fd, &fs) == 0 && fs.f_type != PROC_SUPER_MAGIC && fs.f_type != SYSFS_MAGIC &&
+	       fs.f_type != CGROUP_SUPER_MAGIC && fs.f_type != CGROUP2_SUPER_MAGIC &&
+	       fs.f_type != DEBUGFS_MAGIC && fs.f_type != TRACEFS_MAGIC;
+}
+
+static int look_at_file(const char *path, const char *destination, bool readonly, int fd,
+			const struct stat *st, struct volume_source *ret, struct err *e)
+{
+	if (!readonly && path_ends(path, "pods/*/containers/*/*")) {
+		ret->kind = VOLUME_TERMINATION;
+		ret->dev = st->st_dev;
+		ret->ino = st->st_ino;
+		return 0;
+	}
+	if ((uint64_t)st->st_size <= VOLUME_MAX_FILE && is_stored(fd) &&
+	    (readonly || is_pod_file(path, destination))) {
+		ret->kind = VOLUME_FILE;
+		return 0;
+	}
+	return look_at_subpath(path, fd, ret, e);
+}
+
+static int look_at_directory(const char *path, int fd, struct volume_source *ret, struct err *e)
+{
+	if (is_published(path)) {
+		ret->kind = VOLUME_DIRECTORY;
+		return 0;
+	}
+	if (path_ends(path, "pods/*/volumes/kubernetes.io~empty-dir/*"))
+		return look_at_empty_dir(path, fd, ret, e);
+	return look_at_subpath(path, fd, ret, e);
+}
+
+int volume_kind(const char *source, const char *destination, bool readonly,
+		struct volume_source *ret, struct err *e)
+{
+	_cleanup_(close_fdp) int fd = open(source, O_PATH | O_CLOEXEC);
+	struct stat st;
+
+	*ret = (struct volume_source){ .kind = VOLUME_SHARE };
+	if (fd < 0 || fstat(fd, &st) < 0)
+		return err_errno(e, -errno, "cannot mount %s", source);
+	if (S_ISDIR(st.st_mode))
+		return look_at_directory(source, fd, ret, e);
+	if (S_ISREG(st.st_mode))
+		return look_at_file(source, destination, readonly, fd, &st, ret, e);
+	if (!S_ISCHR(st.st_mode))
+		return refuse(source, st.st_mode, e);
+	ret->kind = VOLUME_DEVICE;
+	ret->name = volume_device_name(st.st_rdev, source);
+	return ret->name ? 0 : err_oom(e);
+}

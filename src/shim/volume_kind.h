@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SHIM_VOLUME_KIND_H
+#define PODVM_SHIM_VOLUME_KIND_H
+
+/*
+ * What becomes of the source of a bind mount. The kubelet's root directory can be anywhere, so its
+ * volumes are known by the last components of their paths, ROOT/pods/UID/..., and by what is there:
+ *
+ *	volumes/kubernetes.io~{configmap,secret,projected,downward-api}/NAME, with ..data in it
+ *				a directory that is copied and kept in step
+ *	volumes/kubernetes.io~empty-dir/NAME, a tmpfs of its own with nothing but directories
+ *				a file system in the guest's memory
+ *	volume-subpaths/VOLUME/CONTAINER/N on such a tmpfs
+ *				a directory or file of it
+ *	containers/NAME/ID	a termination log
+ *	etc-hosts, and files that are mounted on /etc/hosts, /etc/hostname, /etc/resolv.conf; files
+ *	of at most 1 MiB that are mounted read-only
+ *				a file that is copied and kept in step
+ *	a character device	the guest's device of that name
+ *
+ * Everything else is shared, through virtiofs.
+ */
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+#include "base/err.h"
+
+enum volume_kind {
+	VOLUME_SHARE,
+	VOLUME_DIRECTORY,
+	VOLUME_MEMORY,
+	VOLUME_MEMORY_PART,
+	VOLUME_FILE,
+	VOLUME_TERMINATION,
+	VOLUME_DEVICE,
+};
+
+/**
+ * struct volume_source - What the source of a mount is
+ * @kind:	What becomes of it
+ * @dev, @ino:	Of a termination log
+ * @size, @inodes: Of the tmpfs, 0: no limit
+ * @name:	Of a device, below /dev; of a part of a tmpfs, its path in it; to be freed
+ * @volume:	Of a part, the source that is the tmpfs; to be freed
+ */
+struct volume_source {
+	enum volume_kind kind;
+	dev_t dev;
+	ino_t ino;
+	uint64_t size;
+	uint64_t inodes;
+	char *name;
+	char *volume;
+};
+
+/**
+ * volume_kind() - Look at a source
+ * @source:	Absolute path on the host
+ * @destination: Where it will be in the container
+ * @readonly:	It's mounted read-only
+ * @ret:	Result; to be released with volume_source_done(), also on failure
+ * @e:		Says why there is no way to have it in a pod
+ *
+ * Return: 0 or a negative errno
+ */
+int volume_kind(const char *source, const char *destination, bool readonly,
+		struct volume_source *ret, struct err *e);
+
+void volume_source_done(struct volume_source *s);
+
+/**
+ * volume_device_name() - Name below /dev of a character device of the host
+ * @rdev:	Its number
+ * @path:	Where it was found; believed when the kernel doesn't know a name
+ *
+ * Return: A new string, or NULL when out of memory
+ */
+char *volume_device_name(dev_t rdev, const char *path);
+
+/**
+ * volume_mount_root() - Path of a mount's root in its file system, from mountinfo
+ * @mountinfo:	Text of /proc/self/mountinfo
+ * @id:		Mount id
+ *
+ * Return: A new string, "/" or "/path", or NULL when there is none or out of memory
+ */
+char *volume_mount_root(const char *mountinfo, uint64_t id);
+
+#endif

@@ -1,0 +1,305 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * What becomes of a mount's source: in a directory laid out as the kubelet's, in a mount namespace
+ * of our own.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+#include "shim/volume_kind.h"
+
+#define POD "pods/8a1f/"
+
+/* @root is the kubelet's, of whatever name. */
+struct fixture {
+	char root[32];
+	char path[512];
+	struct volume_source source;
+	struct err e;
+};
+
+static int setup(void **state)
+{
+	struct fixture *f = calloc(1, sizeof(*f));
+
+	*state = f;
+	if (!f)
+		return -1;
+	snprintf(f->root, sizeof(f->root), "/tmp/podvm-test.XXXXXX");
+	if (!mkdtemp(f->root) || mount("tmpfs", f->root, "tmpfs", 0, "mode=0755") < 0)
+		return -1;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct fixture *f = *state;
+
+	volume_source_done(&f->source);
+	umount2(f->root, MNT_DETACH);
+	rmdir(f->root);
+	free(f);
+	return 0;
+}
+
+/* The path below the root; the directories above it are made. */
+static const char *at(struct fixture *f, const char *path)
+{
+	_cleanup_(freep) char *above = str_printf("%s/%s", f->root, path);
+
+	*strrchr(above, '/') = '\0';
+	assert_int_equal(mkdir_p(above, 0755), 0);
+	snprintf(f->path, sizeof(f->path), "%s/%s", f->root, path);
+	return f->path;
+}
+
+static const char *make_dir(struct fixture *f, const char *path)
+{
+	assert_int_equal(mkdir(at(f, path), 0755), 0);
+	return f->path;
+}
+
+static const char *make_file(struct fixture *f, const char *path, off_t size)
+{
+	int fd = open(at(f, path), O_WRONLY | O_CREAT | O_CLOEXEC, 0644);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, size), 0);
+	close(fd);
+	return f->path;
+}
+
+static enum volume_kind look(struct fixture *f, const char *path, const char *destination,
+			     bool readonly)
+{
+	volume_source_done(&f->source);
+	if (volume_kind(path, destination, readonly, &f->source, &f->e) < 0)
+		fail_msg("%s", f->e.msg);
+	return f->source.kind;
+}
+
+static void refused(struct fixture *f, const char *path, const char *why)
+{
+	volume_source_done(&f->source);
+	assert_int_equal(volume_kind(path, "/d", true, &f->source, &f->e), -EOPNOTSUPP);
+	if (!strstr(f->e.msg, why))
+		fail_msg("%s", f->e.msg);
+}
+
+static void publish(struct fixture *f, const char *path)
+{
+	_cleanup_(freep) char *data = str_printf("%s/..data", path);
+
+	make_dir(f, path);
+	assert_int_equal(symlink("..2026", at(f, data)), 0);
+	at(f, path);
+}
+
+static void test_directories_of_the_kubelet(void **state)
+{
+	static const char *const volumes[] = {
+		POD "volumes/kubernetes.io~configmap/config",
+		POD "volumes/kubernetes.io~secret/keys",
+		POD "volumes/kubernetes.io~projected/kube-api-access-x2v9k",
+		POD "volumes/kubernetes.io~downward-api/info",
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(volumes); i++) {
+		publish(f, volumes[i]);
+		assert_int_equal(look(f, f->path, "/etc/config", true), VOLUME_DIRECTORY);
+		assert_int_equal(look(f, f->path, "/etc/config", false), VOLUME_DIRECTORY);
+	}
+}
+
+static void test_directories_that_only_look_like_it(void **state)
+{
+	static const char *const volumes[] = {
+		"volumes/kubernetes.io~configmap/config",
+		"xpods/u/volumes/kubernetes.io~configmap/config",
+		POD "volumes/kubernetes.io~configmap/config/below",
+		POD "volumes/kubernetes.io~csi/config",
+		POD "plugins/kubernetes.io~secret/keys",
+	};
+	struct fixture *f = *state;
+
+	for (size_t i = 0; i < ARRAY_SIZE(volumes); i++) {
+		publish(f, volumes[i]);
+		assert_int_equal(look(f, f->path, "/etc/config", true), VOLUME_SHARE);
+	}
+	/* The right name, but nothing is published in it. */
+	make_dir(f, POD "volumes/kubernetes.io~configmap/empty");
+	assert_int_equal(look(f, f->path, "/etc/config", true), VOLUME_SHARE);
+}
+
+static void test_files(void **state)
+{
+	struct fixture *f = *state;
+
+	make_file(f, "file", 1 << 20);
+	assert_int_equal(look(f, f->path, "/etc/app.conf", true), VOLUME_FILE);
+	assert_int_equal(look(f, f->path, "/etc/app.conf", false), VOLUME_SHARE);
+	assert_int_equal(look(f, f->path, "/etc/resolv.conf", false), VOLUME_FILE);
+	make_file(f, "large", (1 << 20) + 1);
+	assert_int_equal(look(f, f->path, "/etc/app.conf", true), VOLUME_SHARE);
+	assert_int_equal(look(f, f->path, "/etc/hosts", false), VOLUME_SHARE);
+	make_file(f, POD "etc-hosts", 100);
+	assert_int_equal(look(f, f->path, "/etc/hosts", false), VOLUME_FILE);
+	assert_int_equal(look(f, f->path, "/elsewhere", false), VOLUME_FILE);
+	/* Its size says nothing. */
+	assert_int_equal(look(f, "/proc/version", "/v", true), VOLUME_SHARE);
+}
+
+static void test_termination_log(void **state)
+{
+	struct fixture *f = *state;
+	struct stat st;
+
+	make_file(f, POD "containers/app/0f3c21aa", 0);
+	assert_int_equal(look(f, f->path, "/dev/termination-log", false), VOLUME_TERMINATION);
+	assert_int_equal(stat(f->path, &st), 0);
+	assert_int_equal(f->source.ino, st.st_ino);
+	assert_int_equal(f->source.dev, st.st_dev);
+	assert_int_equal(look(f, f->path, "/dev/termination-log", true), VOLUME_FILE);
+}
+
+static void test_memory(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *path =
+		strdup(make_dir(f, POD "volumes/kubernetes.io~empty-dir/cache"));
+
+	/* On the disk. */
+	assert_int_equal(look(f, path, "/cache", false), VOLUME_SHARE);
+	assert_int_equal(mount("tmpfs", path, "tmpfs", 0, "size=65536,nr_inodes=50"), 0);
+	assert_int_equal(look(f, path, "/cache", false), VOLUME_MEMORY);
+	assert_int_equal(f->source.size, 65536);
+	assert_int_equal(f->source.inodes, 50);
+	make_dir(f, POD "volumes/kubernetes.io~empty-dir/cache/sub");
+	assert_int_equal(look(f, path, "/cache", false), VOLUME_MEMORY);
+	/* Somebody on the host has put something into it. */
+	make_file(f, POD "volumes/kubernetes.io~empty-dir/cache/sub/file", 1);
+	assert_int_equal(look(f, path, "/cache", false), VOLUME_SHARE);
+}
+
+static void test_memory_without_a_limit(void **state)
+{
+	struct fixture *f = *state;
+
+	make_dir(f, POD "volumes/kubernetes.io~empty-dir/cache");
+	assert_int_equal(mount("tmpfs", f->path, "tmpfs", 0, "size=0,nr_inodes=0"), 0);
+	assert_int_equal(look(f, f->path, "/cache", false), VOLUME_MEMORY);
+	assert_int_equal(f->source.size, 0);
+	assert_int_equal(f->source.inodes, 0);
+}
+
+/* As the kubelet mounts a subPath. */
+static void test_part_of_memory(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *volume =
+		strdup(make_dir(f, POD "volumes/kubernetes.io~empty-dir/cache"));
+	_cleanup_(freep) char *part = NULL;
+	_cleanup_(freep) char *sub = NULL;
+
+	assert_int_equal(mount("tmpfs", volume, "tmpfs", 0, "size=65536"), 0);
+	make_dir(f, POD "volumes/kubernetes.io~empty-dir/cache/a");
+	sub = strdup(make_dir(f, POD "volumes/kubernetes.io~empty-dir/cache/a/b c"));
+	part = strdup(make_dir(f, POD "volume-subpaths/cache/app/0"));
+	assert_int_equal(mount(sub, part, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(look(f, part, "/sub", false), VOLUME_MEMORY_PART);
+	assert_string_equal(f->source.name, "a/b c");
+	assert_string_equal(f->source.volume, volume);
+	assert_int_equal(f->source.size, 65536);
+}
+
+static void test_subpath_of_something_else(void **state)
+{
+	struct fixture *f = *state;
+
+	make_dir(f, POD "volume-subpaths/data/app/0");
+	assert_int_equal(look(f, f->path, "/sub", false), VOLUME_SHARE);
+	make_file(f, POD "volume-subpaths/config/app/1", 10);
+	assert_int_equal(look(f, f->path, "/etc/one.conf", true), VOLUME_FILE);
+}
+
+static void test_devices(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(look(f, "/dev/null", "/dev/null", false), VOLUME_DEVICE);
+	assert_string_equal(f->source.name, "null");
+	/* Its name is the kernel's. */
+	assert_int_equal(mknod(at(f, "zero-of-mine"), S_IFCHR | 0600, makedev(1, 5)), 0);
+	assert_int_equal(look(f, f->path, "/dev/z", false), VOLUME_DEVICE);
+	assert_string_equal(f->source.name, "zero");
+}
+
+static void test_what_no_pod_can_have(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(mknod(at(f, "socket"), S_IFSOCK | 0600, 0), 0);
+	refused(f, f->path, "host sockets are not available in the pod");
+	assert_int_equal(mkfifo(at(f, "pipe"), 0600), 0);
+	refused(f, f->path, "pipes of the host");
+	assert_int_equal(mknod(at(f, "disk"), S_IFBLK | 0600, makedev(7, 0)), 0);
+	refused(f, f->path, "block devices of the host");
+	assert_int_equal(volume_kind(at(f, "missing"), "/d", true, &f->source, &f->e), -ENOENT);
+}
+
+static void test_roots_of_mounts(void **state)
+{
+	static const char text[] = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
+				   "44 21 0:40 /a\\040b/c /mnt/x rw - tmpfs tmpfs rw\n"
+				   "444 21 0:41 /other /y rw - tmpfs tmpfs rw\n"
+				   "45 21\n";
+	_cleanup_(freep) char *root = volume_mount_root(text, 21);
+	_cleanup_(freep) char *part = volume_mount_root(text, 44);
+
+	assert_string_equal(root, "/");
+	assert_string_equal(part, "/a b/c");
+	assert_null(volume_mount_root(text, 4));
+	assert_null(volume_mount_root(text, 45));
+	assert_null(volume_mount_root("", 21));
+}
+
+#define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(test_directories_of_the_kubelet),
+		TEST(test_directories_that_only_look_like_it),
+		TEST(test_files),
+		TEST(test_termination_log),
+		TEST(test_memory),
+		TEST(test_memory_without_a_limit),
+		TEST(test_part_of_memory),
+		TEST(test_subpath_of_something_else),
+		TEST(test_devices),
+		TEST(test_what_no_pod_can_have),
+		cmocka_unit_test(test_roots_of_mounts),
+	};
+
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		return 77;
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
