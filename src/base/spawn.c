@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +123,8 @@ __attribute__((noreturn)) static void child_main(const struct spawn *s, const ch
 		if (getppid() != parent)
 			_exit(127);
 	}
+	if (code == 0 && s->netns_fd >= 0 && setns(s->netns_fd, CLONE_NEWNET) < 0)
+		code = errno;
 	if (code == 0)
 		code = -child_fds(s, &status_fd);
 	if (code == 0 && s->cwd && chdir(s->cwd) < 0)

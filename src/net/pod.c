@@ -256,6 +256,11 @@ int net_pod_tap(const struct net_pod *pod, size_t i)
 	return i < pod->config.n_interfaces ? pod->taps[i].fd : -EBADF;
 }
 
+int net_pod_netns(const struct net_pod *pod)
+{
+	return pod->ns;
+}
+
 int net_pod_listener(struct net_pod *pod, struct err *e)
 {
 	int r;

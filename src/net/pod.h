@@ -27,6 +27,9 @@
  * Filters for multicast frames (macvlan, network cards) are opened as long as the guest has the
  * interface: which groups it joins isn't known here.
  *
+ * The monitor is a process of the namespace as well: what has broken out of a guest finds the
+ * network of its pod there, not that of the host.
+ *
  * What changes is in the journal before it happens (net_pod_journal()): per interface a line that
  * net_pod_undo() takes, any number of times, also when the namespace or parts of it have gone. A
  * tap device goes by itself with its last descriptor, the filters on the interface don't.
@@ -102,6 +105,9 @@ int net_pod_connect(struct net_pod *pod, struct err *e);
  * Return: Descriptor that stays ours, or -EBADF
  */
 int net_pod_tap(const struct net_pod *pod, size_t i);
+
+/** net_pod_netns() - The namespace. Return: Descriptor that stays ours */
+int net_pod_netns(const struct net_pod *pod);
 
 /**
  * net_pod_listener() - Listen for connections to loopback addresses in the namespace

@@ -85,6 +85,7 @@ int sandbox_add_nics(struct sandbox *sb, struct vmm_config *config)
 
 	static_assert((int)VMM_MAX_NICS >= (int)NET_MAX_INTERFACES, "room for all interfaces");
 	config->n_nics = net ? net->n_interfaces : 0;
+	config->netns_fd = sb->pod ? net_pod_netns(sb->pod) : 0;
 	for (size_t i = 0; i < config->n_nics; i++) {
 		config->nics[i].fd = sb->pod ? net_pod_tap(sb->pod, i) : fd;
 		config->nics[i].tap = sb->pod != NULL;

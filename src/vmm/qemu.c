@@ -223,6 +223,8 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 		return r;
 	s.path = binary;
 	s.argv = argv.v;
+	if (config->netns_fd > 0)
+		s.netns_fd = config->netns_fd;
 	return vmm_proc_start(vmm->loop, &s, on_exited, vmm, &vmm->proc, e);
 }
 

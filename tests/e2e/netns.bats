@@ -126,6 +126,13 @@ start_web_server() {
 	assert_match "$output" "10.66.0.2"
 }
 
+@test "the monitor is a process of the namespace" {
+	new_pod 15
+	start web sleep 100000
+	run -0 ip netns pids "$pod"
+	assert_equal "$output" "$(state_of web vmm_pid)"
+}
+
 @test "a route's MTU" {
 	new_pod 14 1400
 	at_pod ip route add 10.77.0.0/16 via 10.66.0.1 mtu 1300

@@ -794,6 +794,38 @@ static void spawn_survives_when_told_to(void **state)
 	assert_int_equal(poll(&p, 1, 10000), 1);
 }
 
+/* Descriptor of a new network namespace; we stay where we are. */
+static int new_netns(void)
+{
+	int before = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	int fd;
+
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(setns(before, CLONE_NEWNET), 0);
+	close(before);
+	return fd;
+}
+
+static void spawn_lives_in_a_network_namespace(void **state)
+{
+	struct spawn s = SPAWN_INIT;
+	_cleanup_(freep) char *ours = NULL;
+	_cleanup_(freep) char *theirs = NULL;
+
+	if (geteuid() != 0)
+		skip();
+	assert_int_equal(run_sh(&s, "readlink /proc/self/ns/net", 10000, &ours, NULL), 0);
+	s.netns_fd = new_netns();
+	assert_int_equal(run_sh(&s, "readlink /proc/self/ns/net", 10000, &theirs, NULL), 0);
+	assert_string_not_equal(ours, theirs);
+	close(s.netns_fd);
+	/* What isn't one. */
+	s.netns_fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+	assert_int_equal(run_sh(&s, "true", 10000, NULL, NULL), -EINVAL);
+	close(s.netns_fd);
+}
+
 static void spawn_resets_signals(void **state)
 {
 	struct spawn s = SPAWN_INIT;
@@ -865,6 +897,7 @@ int main(void)
 		cmocka_unit_test(spawn_sets_directory_environment_and_session),
 		cmocka_unit_test(spawn_dies_with_its_parent),
 		cmocka_unit_test(spawn_survives_when_told_to),
+		cmocka_unit_test(spawn_lives_in_a_network_namespace),
 		cmocka_unit_test(spawn_resets_signals),
 		cmocka_unit_test(find_program_searches_the_path),
 	};
