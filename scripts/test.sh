@@ -76,21 +76,42 @@ image_checks() {
 	check "reproducible image" guest/image/check-reproducible.sh --agent "$build/src/agent/podvm-agent"
 }
 
-e2e_tests() {
+# run_bats [ARGUMENT...]
+run_bats() {
 	local tap=$build/e2e.tap
-	heading "containers in VMs"
-	[ $# -gt 0 ] || set -- tests/e2e/*.bats
-	tests/e2e/images.sh >/dev/null
-	if [[ " $*" == *shim_faults* ]]; then
-		build_sanitized src/shim/containerd-shim-podvm-v2 || return 0
-	fi
-	export PODVM_SANITIZED=$sanitized
 	PODVM=$build/src/cli/podvm PODVM_IMAGE=$build/image bats --tap --timing "$@" | tee "$tap" || true
 	skipped=$((skipped + $(grep -c '^ok .*# skip' "$tap" || true)))
 	passed=$((passed + $(grep '^ok ' "$tap" | grep -vc '# skip' || true)))
 	failed=$((failed + $(grep -c '^not ok ' "$tap" || true)))
 	# A file that bats could not run at all has no result lines.
 	grep -q '^1\.\.[1-9]' "$tap" || count 1 "bats"
+}
+
+# What is tagged for it again, or only, with containerd 2; Debian 12 has 1.6.
+containerd_2_tests() {
+	local programs
+	heading "containers in VMs, with containerd 2"
+	if ! programs=$(tests/tools.sh containerd); then
+		skipped=$((skipped + 1))
+		return
+	fi
+	CONTAINERD_BIN=$programs run_bats --filter-tags containerd:any --filter-tags containerd:2 \
+		tests/e2e/*.bats
+}
+
+e2e_tests() {
+	heading "containers in VMs"
+	tests/e2e/images.sh >/dev/null
+	if [ $# -eq 0 ] || [[ " $*" == *shim_faults* ]]; then
+		build_sanitized src/shim/containerd-shim-podvm-v2 || return 0
+	fi
+	export PODVM_SANITIZED=$sanitized
+	if [ $# -gt 0 ]; then
+		run_bats "$@"
+	else
+		run_bats --filter-tags '!containerd:2' tests/e2e/*.bats
+		containerd_2_tests
+	fi
 }
 
 main() {

@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# bats file_tags=containerd:any
 # The shim under CRI: a pod of two containers, from its start to its end.
 # shellcheck disable=SC2154 # variables of the files that are loaded, and of run
 

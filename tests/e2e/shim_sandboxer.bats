@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# bats file_tags=containerd:2
 # The shim as its own sandbox controller (containerd 2, sandboxer = "shim"): pods without a pause
 # container.
 # shellcheck disable=SC2154 # variables of the files that are loaded, and of run

@@ -1,6 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# bats file_tags=containerd2
+# bats file_tags=containerd:any
 # What kubectl exec, attach and port-forward use: CRI's streaming server, with cri-tools' crictl; logs
 # that are rotated, and statistics of a pod.
 # shellcheck disable=SC2154 # variables of the files that are loaded, and of run
