@@ -10,7 +10,7 @@ load containerd
 
 setup_file() {
 	"${CONTAINERD_BIN:-/usr/bin}/containerd" --version | grep -q ' v\?[2-9]\.' ||
-		skip "containerd before 2 has no sandbox controllers"
+		fail "containerd before 2 has no sandbox controllers"
 	setup_containerd
 	mkdir "$CONTAINERD/logs"
 	POD=$(run_pod pod1)

@@ -11,8 +11,11 @@ load pods
 
 setup_file() {
 	local tools
-	tools=$("$BATS_TEST_DIRNAME/../tools.sh" cri-tools 2>"$E2E/tmp/tools") ||
-		skip "$(tail -n 1 "$E2E/tmp/tools")"
+	if ! tools=$("$BATS_TEST_DIRNAME/../tools.sh" cri-tools 2>"$E2E/tmp/tools"); then
+		WHY_NOT=$(tail -n 1 "$E2E/tmp/tools")
+		export WHY_NOT
+		return
+	fi
 	setup_containerd
 	ln -s "$tools/crictl" "$CONTAINERD/bin/"
 	printf 'runtime-endpoint: unix://%s/c.sock\n' "$CONTAINERD" >"$CONTAINERD/crictl.yaml"
@@ -23,7 +26,11 @@ setup_file() {
 }
 
 teardown_file() {
-	[ -z "${POD:-}" ] || teardown_pods
+	[ -n "${WHY_NOT:-}" ] || teardown_pods
+}
+
+setup() {
+	[ -z "${WHY_NOT:-}" ] || skip "$WHY_NOT"
 }
 
 crictl() {
