@@ -25,6 +25,9 @@ struct run {
 	struct crun_job job;
 	struct reaper *reaper;
 	char name[NAME_MAX_LEN]; /* of its small files */
+	int ready;		 /* of `exec`: closed when the program runs, or its process ends */
+	struct loop_io *ready_watch;
+	struct loop_timer *ready_timer;
 };
 
 /* What crun (1.8 and later ones) says when the program can't be run. */
@@ -146,19 +149,77 @@ static void give_up(struct run *run, const struct err *why, struct err *e)
 	crun_error(e, run->job.bundle ? "create" : "exec", said, why);
 }
 
+static void run_free(struct run *run)
+{
+	loop_io_free(run->ready_watch);
+	loop_timer_free(run->ready_timer);
+	close_fdp(&run->ready);
+	remove_files(run);
+	free(run);
+}
+
+static void finish(struct run *run, const struct err *e)
+{
+	reaper_release(run->reaper);
+	run->job.done(run->job.data, e->code ? e : NULL);
+	run_free(run);
+}
+
+/* The program was found, but the kernel can't execute it: its interpreter is missing, or so. */
+static void refuse(struct run *run, struct err *e)
+{
+	const struct err why = { .msg = "the program can't be executed" };
+	char said[1024];
+
+	streams_said(&run->job.process->io, said, sizeof(said));
+	crun_error(e, "exec", said, &why);
+	e->code = strstr(e->msg, strerror(ENOENT)) ? -ENOENT : -EACCES;
+}
+
+static void started(struct run *run)
+{
+	struct err e = { 0 };
+	int pid = read_pid(run);
+
+	if (run->job.spec && pid > 0 && reaper_never_ran(run->reaper, pid))
+		refuse(run, &e);
+	else if (take_process(run, &e) < 0)
+		error_internal(&e);
+	finish(run, &e);
+}
+
+static void on_ready(void *data, int events)
+{
+	started(data);
+}
+
+static void on_ready_timeout(void *data)
+{
+	started(data);
+}
+
+/* crun has ended; the process that it made is about to become the program. */
+static void wait_ready(struct run *run)
+{
+	struct loop *loop = run->reaper->loop;
+
+	if (!run->job.spec ||
+	    loop_io_new(loop, run->ready, LOOP_READ, on_ready, run, &run->ready_watch) < 0 ||
+	    loop_timer_new(loop, run->job.timeout_ms, on_ready_timeout, run, &run->ready_timer) < 0)
+		started(run);
+}
+
 static void on_end(void *data, const struct err *why)
 {
 	struct run *run = data;
 	struct err e = { 0 };
 
-	if (why)
-		give_up(run, why, &e);
-	else if (take_process(run, &e) < 0)
-		error_internal(&e);
-	reaper_release(run->reaper);
-	remove_files(run);
-	run->job.done(run->job.data, e.code ? &e : NULL);
-	free(run);
+	if (!why) {
+		wait_ready(run);
+		return;
+	}
+	give_up(run, why, &e);
+	finish(run, &e);
 }
 
 static int build_args(const struct run *run, struct strv *argv)
@@ -182,7 +243,9 @@ static int build_args(const struct run *run, struct strv *argv)
 static int spawn_crun(struct run *run, struct err *e)
 {
 	_cleanup_(strv_done) struct strv argv = { 0 };
+	_cleanup_(close_fdp) int theirs = -EBADF;
 	struct spawn s = SPAWN_INIT;
+	int fds[2];
 	int r;
 
 	r = build_args(run, &argv);
@@ -192,6 +255,14 @@ static int spawn_crun(struct run *run, struct err *e)
 	s.argv = argv.v;
 	s.envp = environment;
 	streams_give(&run->job.process->io, &s);
+	/* No descriptor above 2 survives the execution of the program, that's crun's business. */
+	if (run->job.spec) {
+		if (pipe2(fds, O_CLOEXEC) < 0)
+			return err_errno(e, -errno, "cannot make a pipe");
+		run->ready = fds[0];
+		theirs = fds[1];
+		(void)spawn_fd(&s, theirs);
+	}
 	return child_run(run->reaper, &s, run->job.timeout_ms, on_end, run, e);
 }
 
@@ -206,6 +277,7 @@ int crun_start(const struct crun_job *job, struct err *e)
 		return err_oom(e);
 	run->job = *job;
 	run->reaper = &a->reaper;
+	run->ready = -EBADF;
 	snprintf(run->name, sizeof(run->name), "run-%llu", (unsigned long long)++a->sequence);
 	if (job->spec) {
 		r = file_replace(AT_FDCWD, file_of(run, ".json", path), job->spec, job->spec_len,
@@ -218,8 +290,7 @@ int crun_start(const struct crun_job *job, struct err *e)
 	streams_given(&job->process->io);
 	if (r < 0) {
 		error_internal(e);
-		remove_files(run);
-		free(run);
+		run_free(run);
 		return r;
 	}
 	reaper_hold(&a->reaper);

@@ -11,6 +11,7 @@
 struct exec {
 	struct process *process;
 	struct ttrpc_call *call;
+	bool detached;
 };
 
 static void exec_finished(void *data, const struct err *e)
@@ -27,6 +28,8 @@ static void exec_finished(void *data, const struct err *e)
 	} else {
 		resp.pid = (uint32_t)op->process->entry.pid;
 		ttrpc_reply(op->call, &resp.base);
+		if (op->detached)
+			process_detach(op->process);
 	}
 	free(op);
 }
@@ -96,6 +99,7 @@ HANDLER(serve_exec)
 		return;
 	}
 	op->call = call;
+	op->detached = req->detached;
 	c->agent->n_execs++;
 	c->execs++;
 	if (start(op, req, &e) < 0)

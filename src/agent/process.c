@@ -14,6 +14,9 @@
 #include "base/log.h"
 #include "base/str.h"
 
+/* What shells and container engines say of a program that can't be executed. */
+#define EXIT_CANNOT_RUN 126
+
 /* A call of Wait that waits. */
 struct waiter {
 	struct list node;
@@ -30,11 +33,22 @@ static void reply_exit(const struct process *p, struct ttrpc_call *call)
 	ttrpc_reply(call, &resp.base);
 }
 
+static void remove_exec(struct process *p)
+{
+	struct agent *a = p->container->agent;
+
+	process_free(p);
+	a->n_execs--;
+}
+
 static void exited(struct process *p, int status)
 {
 	struct container *c = p->container;
 
 	oom_check(c);
+	/* crun's own status for it means nothing to a user. */
+	if (status & REAPER_NEVER_RAN)
+		status = EXIT_CANNOT_RUN;
 	p->state = PROCESS_EXITED;
 	p->exit_status = (uint32_t)status;
 	p->exited_at_ns = now_ns();
@@ -51,6 +65,8 @@ static void exited(struct process *p, int status)
 	}
 	if (!*p->id)
 		container_init_ended(c);
+	if (p->detached)
+		remove_exec(p);
 }
 
 static void on_ended(struct reaper_entry *entry, int status)
@@ -70,6 +86,7 @@ int process_new(struct container *c, const char *id, struct process **ret)
 	p->oom_before = c->oom_kills;
 	list_init(&p->entry.node);
 	p->entry.ended = on_ended;
+	p->entry.program = true;
 	list_init(&p->waiters);
 	streams_init(&p->io, c->agent->loop);
 	list_append(&c->processes, &p->node);
@@ -85,6 +102,14 @@ void process_running(struct process *p, int pid)
 	p->state = PROCESS_RUNNING;
 	if (reaper_watch(&p->container->agent->reaper, &p->entry, &status) > 0)
 		exited(p, status);
+}
+
+void process_detach(struct process *p)
+{
+	streams_drop(&p->io);
+	p->detached = true;
+	if (p->state == PROCESS_EXITED)
+		remove_exec(p);
 }
 
 void process_free(struct process *p)
@@ -179,8 +204,7 @@ HANDLER(serve_remove_process)
 		ttrpc_reply_error(call, TTRPC_FAILED_PRECONDITION, "the process is running");
 		return;
 	}
-	process_free(p);
-	a->n_execs--;
+	remove_exec(p);
 	reply_empty(call);
 }
 

@@ -31,6 +31,7 @@ enum process_state { PROCESS_STARTING, PROCESS_RUNNING, PROCESS_EXITED };
  * @node:	In the container's list
  * @id:		Exec id, "" for the first one
  * @entry:	Its pid, watched by the reaper
+ * @detached:	Nobody asks for it: it's removed when it has ended
  * @oom_before:	OOM kills of the container before it started
  * @waiters:	Calls of Wait
  */
@@ -45,6 +46,7 @@ struct process {
 	uint64_t exited_at_ns;
 	uint64_t oom_before;
 	bool oom_killed;
+	bool detached;
 	struct list waiters;
 };
 
@@ -64,6 +66,9 @@ int process_new(struct container *c, const char *id, struct process **ret);
  * @pid:	Its pid; it may be over already
  */
 void process_running(struct process *p, int pid);
+
+/** process_detach() - Drop what an exec prints, and remove it when it has ended, perhaps now */
+void process_detach(struct process *p);
 
 /** process_free() - Take it out of its container; pending calls are ended */
 void process_free(struct process *p);

@@ -2,11 +2,37 @@
 #include "agent/reaper.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
 
+#include "base/cleanup.h"
+#include "base/fd.h"
+
 /* The most that are reaped in one turn, so that a fork bomb can't keep the loop from its work. */
 #define MAX_PER_TURN 256
+
+/* Flags of a process as /proc tells them (the kernel's linux/sched.h). */
+#define PF_EXITING    0x4
+#define PF_FORKNOEXEC 0x40
+
+/* Return: The flags, or 0 when it's gone */
+static unsigned long process_flags(pid_t pid)
+{
+	_cleanup_(freep) char *text = NULL;
+	unsigned long flags;
+	char path[32];
+	char *end;
+
+	snprintf(path, sizeof(path), "/proc/%d/stat", pid);
+	if (file_read(AT_FDCWD, path, 4096, &text, NULL) < 0)
+		return 0;
+	/* The name before may hold anything; flags are the seventh field after it. */
+	end = strrchr(text, ')');
+	return end && sscanf(end, ") %*c %*d %*d %*d %*d %*d %lu", &flags) == 1 ? flags : 0;
+}
 
 static void keep(struct reaper *r, pid_t pid, int status)
 {
@@ -15,19 +41,33 @@ static void keep(struct reaper *r, pid_t pid, int status)
 	r->next = (r->next + 1) % REAPER_KEEP;
 }
 
-static void ended(struct reaper *r, pid_t pid, int status)
+static struct reaper_entry *find(struct reaper *r, pid_t pid)
 {
 	struct reaper_entry *entry;
 
-	list_for_each (entry, &r->entries, node) {
-		if (entry->pid == pid) {
-			list_remove(&entry->node);
-			entry->ended(entry, status);
-			return;
-		}
+	list_for_each (entry, &r->entries, node)
+		if (entry->pid == pid)
+			return entry;
+	return NULL;
+}
+
+/* Reap one that has ended, of which the kernel still knows everything. */
+static void reap_one(struct reaper *r, const siginfo_t *info)
+{
+	struct reaper_entry *entry = find(r, info->si_pid);
+	int status = info->si_code == CLD_EXITED ? info->si_status : 128 + info->si_status;
+	siginfo_t ignored;
+
+	if (info->si_code == CLD_EXITED && status != 0 && (entry ? entry->program : r->held > 0) &&
+	    process_flags(info->si_pid) & PF_FORKNOEXEC)
+		status |= REAPER_NEVER_RAN;
+	(void)waitid(P_PID, (id_t)info->si_pid, &ignored, WEXITED | WNOHANG);
+	if (entry) {
+		list_remove(&entry->node);
+		entry->ended(entry, status);
+	} else if (r->held > 0) {
+		keep(r, info->si_pid, status);
 	}
-	if (r->held > 0)
-		keep(r, pid, status);
 }
 
 static void reap(void *data)
@@ -37,15 +77,14 @@ static void reap(void *data)
 	for (int i = 0; i < MAX_PER_TURN; i++) {
 		siginfo_t info = { 0 };
 
-		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG) < 0) {
+		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0) {
 			if (errno == EINTR)
 				continue;
 			return; /* no children */
 		}
 		if (info.si_pid == 0)
 			return;
-		ended(r, info.si_pid,
-		      info.si_code == CLD_EXITED ? info.si_status : 128 + info.si_status);
+		reap_one(r, &info);
 	}
 	loop_timer_set(r->again, 0);
 }
@@ -91,6 +130,16 @@ int reaper_watch(struct reaper *r, struct reaper_entry *entry, int *status)
 	}
 	list_append(&r->entries, &entry->node);
 	return 0;
+}
+
+bool reaper_never_ran(const struct reaper *r, pid_t pid)
+{
+	unsigned long flags = process_flags(pid);
+
+	for (size_t i = 0; i < REAPER_KEEP; i++)
+		if (r->unclaimed[i].pid == pid && r->unclaimed[i].status & REAPER_NEVER_RAN)
+			return true;
+	return flags & PF_FORKNOEXEC && flags & PF_EXITING;
 }
 
 void reaper_hold(struct reaper *r)

@@ -20,6 +20,7 @@
  * hits another process.
  */
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/list.h"
@@ -27,16 +28,21 @@
 
 #define REAPER_KEEP 256
 
+/* In a status: it ended before it became the program that it was to run. */
+#define REAPER_NEVER_RAN 0x100
+
 /**
  * struct reaper_entry - A pid that is watched; part of its owner's object
  * @node:	In the reaper's list, or initialised
  * @pid:	Process
  * @ended:	Called once, when it's gone and the entry is no longer in the list; @status is
  *0-255, 128 + signal when a signal ended it
+ * @program:	It's to run a program: @ended is told REAPER_NEVER_RAN
  */
 struct reaper_entry {
 	struct list node;
 	pid_t pid;
+	bool program;
 	void (*ended)(struct reaper_entry *entry, int status);
 };
 
@@ -68,6 +74,13 @@ void reaper_done(struct reaper *r);
  * Return: 0, or 1 when it has ended already: @ended will not be called
  */
 int reaper_watch(struct reaper *r, struct reaper_entry *entry, int *status);
+
+/**
+ * reaper_never_ran() - Whether a process ended, or is about to, without having run its program
+ * @r:		Reaper, held since before the process was started
+ * @pid:	Process, not watched
+ */
+bool reaper_never_ran(const struct reaper *r, pid_t pid);
 
 /** reaper_hold() - From now on keep the ends that nobody watches (counts) */
 void reaper_hold(struct reaper *r);

@@ -229,21 +229,46 @@ static void try_read(struct streams_output *o)
 		reply_output(o, NULL, 0, true);
 }
 
+static void drop(struct streams_output *o)
+{
+	char bytes[4096];
+	ssize_t n = read(o->fd, bytes, sizeof(bytes));
+
+	if (n == 0 || (n < 0 && errno != EAGAIN && errno != EINTR))
+		end_read(o);
+}
+
 static void on_readable(void *data, int events)
 {
 	struct streams_output *o = data;
 
 	if (o->call)
 		try_read(o);
+	else if (o->drop)
+		drop(o);
+}
+
+void streams_drop(struct streams *io)
+{
+	for (int i = 0; i < 2; i++) {
+		struct streams_output *o = &io->out[i];
+
+		o->drop = true;
+		if (o->watch)
+			(void)loop_io_set(o->watch, LOOP_READ);
+		else if (o->fd >= 0)
+			(void)loop_io_new(o->loop, o->fd, LOOP_READ, on_readable, o, &o->watch);
+	}
 }
 
 void streams_read(struct streams *io, struct ttrpc_call *call, int stream, uint32_t max)
 {
 	struct streams_output *o = &io->out[stream];
 
-	if (o->call) {
+	if (o->call || o->drop) {
 		ttrpc_reply_error(call, TTRPC_FAILED_PRECONDITION,
-				  "this stream is being read already");
+				  o->drop ? "the output of this process is dropped"
+					  : "this stream is being read already");
 		return;
 	}
 	o->call = call;

@@ -30,13 +30,14 @@
 #define STREAMS_MAX_IO	   ((uint32_t)1 << 20) /* bytes of one call */
 #define STREAMS_DEFAULT_IO ((uint32_t)64 << 10)
 
-/** struct streams_output - One direction out of the process; @call waits for data */
+/** struct streams_output - One direction out of the process; @call waits for data, or it's dropped */
 struct streams_output {
 	struct loop *loop;
 	int fd;
 	struct loop_io *watch;
 	struct ttrpc_call *call;
 	uint32_t max;
+	bool drop;
 };
 
 /** struct streams_input - The direction into the process; @call waits for room */
@@ -112,6 +113,9 @@ void streams_said(struct streams *io, char *buf, size_t size);
 
 /** streams_read() - Serve ReadOutput of standard output (0) or error (1) */
 void streams_read(struct streams *io, struct ttrpc_call *call, int stream, uint32_t max);
+
+/** streams_drop() - Nobody will read the output: drop it, so that the process never waits */
+void streams_drop(struct streams *io);
 
 /** streams_write() - Serve WriteInput; @data lives until the call is answered */
 void streams_write(struct streams *io, struct ttrpc_call *call, const uint8_t *data, size_t len);

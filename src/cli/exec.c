@@ -217,6 +217,7 @@ static int start(struct exec *x, struct err *e)
 	req.process.len = strlen(x->process);
 	req.terminal = x->options.tty;
 	req.stdin = x->options.interactive;
+	req.detached = x->options.detach;
 	if (x->options.tty)
 		terminal_size(&req.columns, &req.rows);
 	r = ttrpc_call_sync(x->loop, x->client, &podvm__agent__v1__agent__descriptor, "Exec",

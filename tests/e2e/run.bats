@@ -69,6 +69,20 @@ teardown() {
 	assert_error 'not permitted'
 }
 
+@test "126, 127: the kernel can't execute the command" {
+	inside 'cd /tmp; echo "#!/no/such/shell" >script; echo text >text; chmod +x script text'
+	run -127 --separate-stderr podvm exec shared /tmp/script
+	assert_error 'No such file'
+	run -126 --separate-stderr podvm exec shared /tmp/text
+	assert_error 'format error'
+	run -126 podvm exec -t shared /tmp/text
+}
+
+@test "exec -d goes on by itself, whatever it prints" {
+	podvm exec -d shared sh -c 'head -c 1000000 /dev/zero; touch /tmp/done'
+	until_true 30 podvm exec shared test -e /tmp/done
+}
+
 @test "125: podvm itself fails" {
 	run -125 --separate-stderr podvm run --nonsense "$base"
 	assert_error nonsense

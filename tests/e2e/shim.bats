@@ -1,5 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
+# bats file_tags=containerd:any
 # The shim under Debian's containerd, as ctr uses it.
 # shellcheck disable=SC2154 # variables of the files that are loaded, and of run
 
@@ -76,6 +77,9 @@ delete_stopped() {
 	assert_equal "$output" piped
 	run -1 --separate-stderr exec_in e3 no-such-command
 	assert_match "$stderr" no-such-command
+	exec_in bad1 sh -c 'echo text >/tmp/text; chmod +x /tmp/text'
+	run -1 --separate-stderr exec_in bad2 /tmp/text
+	assert_match "$stderr" 'cannot start the exec.*format error'
 }
 
 @test "20 execs at once" {

@@ -83,10 +83,9 @@ static struct process *add_container(struct fixture *t, const char *id)
 	return p;
 }
 
-/* A process of it that runs a shell command, started as crun would start it. */
-static struct process *run_shell(struct fixture *t, const char *id, char *script)
+/* A process runs a shell command, started as crun would start it. */
+static void start_shell(struct process *p, char *script)
 {
-	struct process *p = add_container(t, id);
 	struct spawn s = SPAWN_INIT;
 	struct err e = { 0 };
 	pid_t pid;
@@ -102,6 +101,14 @@ static struct process *run_shell(struct fixture *t, const char *id, char *script
 	streams_given(&p->io);
 	assert_int_equal(streams_started(&p->io, 0, 0, &e), 0);
 	process_running(p, pid);
+}
+
+/* A container whose first process is such. */
+static struct process *run_shell(struct fixture *t, const char *id, char *script)
+{
+	struct process *p = add_container(t, id);
+
+	start_shell(p, script);
 	return p;
 }
 
@@ -322,6 +329,25 @@ static void test_exit_status(void **state)
 	/* And again, as often as one likes. */
 	assert_int_equal(wait_status(t, "seven"), 7);
 	assert_int_equal(container_find(&t->agent, "seven")->state, CONTAINER_STOPPED);
+}
+
+/* It prints more than a pipe holds and nobody reads it; at its end nothing is left of it. */
+static void test_detached_exec(void **state)
+{
+	struct fixture *t = *state;
+	struct process *init = run_shell(t, "box", "exec sleep 1000");
+	struct process *p;
+
+	assert_int_equal(process_new(init->container, "e", &p), 0);
+	t->agent.n_execs++;
+	start_shell(p, "head -c 1000000 /dev/zero");
+	process_detach(p);
+	for (int i = 0; i < DEADLINE_MS / 10 && t->agent.n_execs > 0; i++)
+		(void)loop_run_until(t->loop, &(bool){ false }, 10);
+	assert_int_equal(t->agent.n_execs, 0);
+	assert_null(container_process(init->container, "e"));
+	assert_int_equal(kill(init->entry.pid, SIGKILL), 0);
+	assert_int_equal(wait_status(t, "box"), 137);
 }
 
 static void test_signal(void **state)
@@ -638,7 +664,7 @@ static void test_unclaimed_end(void **state)
 		assert_int_equal(loop_run_until(t->loop, &(bool){ false }, 5), -ETIMEDOUT);
 	entry.pid = pid;
 	assert_int_equal(reaper_watch(&t->agent.reaper, &entry, &status), 1);
-	assert_int_equal(status, 9);
+	assert_int_equal(status, 9 | REAPER_NEVER_RAN);
 	reaper_release(&t->agent.reaper);
 	/* Without the hold nothing is kept. */
 	assert_int_equal(reaper_watch(&t->agent.reaper, &entry, &status), 0);
@@ -657,6 +683,7 @@ int main(void)
 		TEST(test_create_is_checked),
 		TEST(test_exec_is_checked),
 		TEST(test_exit_status),
+		TEST(test_detached_exec),
 		TEST(test_signal),
 		TEST(test_output),
 		TEST(test_input),
