@@ -247,7 +247,7 @@ static char *describe(const struct task *box)
 	    json_add_string(o, "networkNamespace", pod->netns ? pod->netns : "") < 0 ||
 	    json_add_string(o, "runDirectory", pod->rundir.path ? pod->rundir.path : "") < 0)
 		return NULL;
-	(void)json_text(o, "info", &text, NULL);
+	(void)json_text(o, "podvm", &text, NULL);
 	return text;
 }
 
@@ -276,7 +276,8 @@ HANDLER(serve_status)
 		resp.exited_at = &exited;
 	text = req->verbose ? describe(box) : NULL;
 	if (text) {
-		info.key = (char *)"info";
+		/* Of "info" containerd keeps but what it knows itself. */
+		info.key = (char *)"podvm";
 		info.value = text;
 		resp.info = list;
 		resp.n_info = ARRAY_SIZE(list);

@@ -102,13 +102,13 @@ log_is_there() {
 
 info_of() {
 	cri PodSandboxStatus "{\"pod_sandbox_id\": \"$1\", \"verbose\": true}" |
-		jq -r .status.network.ip,.info.info
+		jq -r .status.network.ip,.info.podvm
 }
 
 # pid of the monitor of a pod
 monitor_of() {
 	cri PodSandboxStatus "{\"pod_sandbox_id\": \"$1\", \"verbose\": true}" |
-		jq -r .info.info | jq .monitorPid
+		jq -r .info.podvm | jq .monitorPid
 }
 
 nothing_left_of() {
