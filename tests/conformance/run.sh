@@ -61,7 +61,7 @@ write_config() {
 		{"cniVersion": "0.4.0", "name": "podvm-conformance", "plugins": [
 		  {"type": "bridge", "bridge": "pvcrit0", "isGateway": true, "ipMasq": false,
 		   "ipam": {"type": "host-local", "dataDir": "$dir/ipam",
-		            "ranges": [[{"subnet": "10.213.79.0/24"}]],
+		            "ranges": [[{"subnet": "10.213.148.0/24"}]],
 		            "routes": [{"dst": "0.0.0.0/0"}]}},
 		  {"type": "portmap", "capabilities": {"portMappings": true}}]}
 	END
