@@ -82,6 +82,9 @@ uint64_t clock_ms(void);
 /** clock_us() - Microseconds of the monotonic clock */
 uint64_t clock_us(void);
 
+/** clock_real_ns() - Nanoseconds since the epoch */
+uint64_t clock_real_ns(void);
+
 /**
  * random_hex() - Random lower-case hexadecimal digits and a NUL
  * @out:	Room for @digits + 1 bytes

@@ -128,13 +128,13 @@ static void print_items(const struct check *c)
 	for (size_t i = 0; i < c->n; i++) {
 		const struct check_item *item = &c->v[i];
 
-		printf("%s  %-13s", marks[item->status], item->name);
+		printf("%s  %-19s", marks[item->status], item->name);
 		cli_printable(item->text, (int)strlen(item->text));
 		putchar('\n');
 		for (const char *h = item->hint; *h;) {
 			int len = (int)strcspn(h, "\n");
 
-			printf("    %-13s", "");
+			printf("    %-19s", "");
 			cli_printable(h, len);
 			putchar('\n');
 			h += len + (h[len] == '\n');
@@ -265,6 +265,7 @@ int cli_check(struct cli *cli, int argc, char **argv)
 		return cli_fail(&e);
 	check_host(&c, &cli->config);
 	check_programs(&c);
+	check_containerd(&c);
 	check_guests(&c, &cli->config, image);
 	return show(&c, &cli->config, json);
 }

@@ -46,6 +46,10 @@ void check_host(struct check *c, const struct config *config);
 /** check_programs() - The programs that are run, and which packages have them */
 void check_programs(struct check *c);
 
+/** check_containerd() - Whether containerd is set up for pods; nothing of it keeps podvm from
+ * running */
+void check_containerd(struct check *c);
+
 /** check_guests() - The guest image, and what every monitor can do with it, by running guests */
 void check_guests(struct check *c, const struct config *config, const char *image_dir);
 

@@ -11,6 +11,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 #include "base/err.h"
 #include "base/str.h"
@@ -49,6 +50,7 @@ int cli_logs(struct cli *cli, int argc, char **argv);
 int cli_stop(struct cli *cli, int argc, char **argv);
 int cli_kill(struct cli *cli, int argc, char **argv);
 int cli_rm(struct cli *cli, int argc, char **argv);
+int cli_events(struct cli *cli, int argc, char **argv);
 int cli_stats(struct cli *cli, int argc, char **argv);
 int cli_image(struct cli *cli, int argc, char **argv);
 int cli_check(struct cli *cli, int argc, char **argv);
@@ -113,16 +115,13 @@ void cli_progress(const char *what, uint64_t now, uint64_t total);
 /** cli_printable() - Print foreign text to stdout with control characters as '?', cut to @width */
 void cli_printable(const char *text, int width);
 
+/** cli_print_time() - "2026-11-21T10:00:00.123Z" of a time in nanoseconds since the epoch */
+void cli_print_time(FILE *to, uint64_t time_ns);
+
 /** cli_ago() - "3 seconds ago" of a time in nanoseconds since the epoch */
 const char *cli_ago(char *buf, size_t size, uint64_t time_ns);
 
 /** cli_human_size() - "12.3MB" as podman prints sizes (units of 1000) */
 const char *cli_human_size(char *buf, size_t size, uint64_t bytes);
-
-/* ---- sandboxes ---- */
-
-/** cli_find() - rundir_find() after rundir_recover() of it, with its state */
-int cli_find(struct cli *cli, const char *what, struct rundir *rd, struct rundir_state *st,
-	     struct err *e);
 
 #endif

@@ -28,6 +28,7 @@ struct ending {
 };
 
 struct end {
+	const char *what;
 	struct loop *loop;
 	struct ending *v;
 	size_t n;
@@ -49,12 +50,15 @@ static uint64_t timeout_ms(const struct target *t, unsigned int seconds)
 	return (uint64_t)1000 * (seconds == END_OWN_TIMEOUT ? t->st.stop_timeout : seconds);
 }
 
-/* Ask the owner; one that can't be asked is ended in finish(). */
+/* Ask the owner; one that can't be asked is ended in finish(), as is a shim that nobody asks any
+ * more. */
 static void ask(struct ending *en, unsigned int seconds)
 {
 	Podvm__Control__V1__StopRequest req = PODVM__CONTROL__V1__STOP_REQUEST__INIT;
 	uint64_t ms = timeout_ms(en->target, seconds);
 
+	if (en->target->st.pod)
+		return;
 	if (control_connect(en->end->loop, &en->target->rd, NULL, NULL, &en->client, NULL) < 0)
 		return;
 	req.timeout_ms = (uint32_t)MIN(ms, UINT32_MAX);
@@ -71,7 +75,7 @@ static bool has_ended(const struct target *t)
 	return rundir_read_state(&t->rd, &st, NULL) < 0 || st.status == RUNDIR_EXITED;
 }
 
-/* One that has no control socket yet is starting: SIGTERM makes it undo that. */
+/* One that has no control socket yet is starting: SIGTERM makes it undo that. It ends a shim, too. */
 static bool interrupt(const struct ending *en)
 {
 	return !en->client && pidfd_send_signal(en->owner, SIGTERM, NULL, 0) == 0 &&
@@ -83,6 +87,8 @@ static int finish(struct ending *en, struct err *e)
 {
 	bool gone = en->owner < 0;
 
+	if (target_ours(en->target, en->end->what, e) < 0)
+		return e->code;
 	if (!gone && (en->answered || has_ended(en->target)))
 		gone = target_wait_owner(en->owner, MARGIN_MS) == 0;
 	else if (!gone)
@@ -104,16 +110,16 @@ static void begin(struct end *end, struct targets *ts, unsigned int seconds)
 			.target = &ts->v[i],
 			.owner = target_owner(&ts->v[i]),
 		};
-		if (en->owner >= 0)
+		if (en->owner >= 0 && target_ours(en->target, end->what, NULL) == 0)
 			ask(en, seconds);
 	}
 }
 
-int end_targets(struct targets *ts, unsigned int seconds,
+int end_targets(struct targets *ts, const char *what, unsigned int seconds,
 		void (*each)(void *data, struct target *t, const struct err *e), void *data,
 		struct err *e)
 {
-	struct end end = { 0 };
+	struct end end = { .what = what };
 	int r;
 
 	end.v = calloc(ts->n + 1, sizeof(*end.v));

@@ -11,7 +11,8 @@
 
 /**
  * end_targets() - Stop sandboxes, all at once, and wait until nothing of them runs
- * @ts:		Sandboxes; what has ended already is fine
+ * @ts:		Sandboxes; what has ended already is fine, what containerd owns is refused
+ * @what:	What is done, for messages: "stop"
  * @seconds:	Between the stop signal and SIGKILL, or END_OWN_TIMEOUT
  * @each:	Called for each one as it has ended (@e is NULL) or couldn't be ended
  * @data:	For @each
@@ -20,7 +21,7 @@
  *
  * Return: 0 or a negative errno when it couldn't even begin, with @e set
  */
-int end_targets(struct targets *ts, unsigned int seconds,
+int end_targets(struct targets *ts, const char *what, unsigned int seconds,
 		void (*each)(void *data, struct target *t, const struct err *e), void *data,
 		struct err *e);
 

@@ -1,24 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
-#include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
-#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "cli/cli.h"
+#include "cli/relay.h"
+#include "cli/target.h"
 #include "cli/terminal.h"
 #include "oci/spec.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/control.h"
-#include "sandbox/streams.h"
 
 #define SPEC_MAX    ((size_t)4 << 20)
+#define USERS_MAX   (1U << 20)
 #define EXEC_ID_LEN 32
-#define DRAIN_MS    2000
-
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
 
 struct exec_options {
 	bool interactive;
@@ -32,16 +28,13 @@ struct exec_options {
 
 struct exec {
 	struct exec_options options;
-	struct rundir rd;
-	struct rundir_state state;
+	struct target target;
 	char *process;
 	char id[EXEC_ID_LEN + 1];
 	struct loop *loop;
 	struct ttrpc_client *client;
-	struct streams *streams;
+	struct relay *relay;
 	struct ttrpc_pending *waiting;
-	struct loop_signal *signals[ARRAY_SIZE(signals)];
-	struct loop_timer *drain;
 	bool exited;
 	bool ended;
 	int code;
@@ -50,18 +43,13 @@ struct exec {
 
 static void exec_done(struct exec *x)
 {
-	terminal_restore();
-	streams_free(x->streams);
+	relay_free(x->relay);
 	if (x->waiting)
 		ttrpc_cancel(x->waiting);
 	ttrpc_client_free(x->client);
-	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
-		loop_signal_free(x->signals[i]);
-	loop_timer_free(x->drain);
 	loop_free(x->loop);
 	free(x->process);
-	rundir_state_done(&x->state);
-	rundir_close(&x->rd);
+	target_done(&x->target);
 	strv_done(&x->options.env);
 }
 
@@ -81,12 +69,33 @@ static int parse(int argc, char **argv, struct exec_options *o, int *ret_rest, s
 			 ARRAY_SIZE(table), argc, argv, ret_rest, e);
 }
 
-/* What `podvm run` left in the run directory. */
-static int read_file(const struct exec *x, const char *name, char **ret, struct err *e)
+/* A file of the container; one that isn't there is empty. */
+static int read_users(const struct exec *x, const char *path, char **ret, struct err *e)
 {
-	int r = file_read(x->rd.fd, name, SPEC_MAX, ret, NULL);
+	Podvm__Agent__V1__ReadFileRequest req = PODVM__AGENT__V1__READ_FILE_REQUEST__INIT;
+	const Podvm__Agent__V1__ReadFileResponse *resp;
+	ProtobufCMessage *msg;
+	int r;
 
-	return r < 0 ? err_errno(e, r, "cannot read %s/%s", x->rd.path, name) : 0;
+	req.container_id = x->target.st.id;
+	req.path = (char *)path;
+	req.max = USERS_MAX;
+	r = target_call(&x->target, "ReadFile", &req.base, &msg, e);
+	if (r == -ENOENT)
+		return str_set(ret, "") < 0 ? err_oom(e) : 0;
+	if (r < 0)
+		return r;
+	resp = (const void *)msg;
+	*ret = strndup((const char *)resp->data.data, resp->data.len);
+	protobuf_c_message_free_unpacked(msg, NULL);
+	return *ret ? 0 : err_oom(e);
+}
+
+static int read_spec(const struct exec *x, char **ret, struct err *e)
+{
+	int r = file_read(target_dir(&x->target), "config.json", SPEC_MAX, ret, NULL);
+
+	return r < 0 ? err_errno(e, r, "cannot read the spec of %s", x->target.what) : 0;
 }
 
 static int make_process(struct exec *x, char **args, struct err *e)
@@ -107,9 +116,11 @@ static int make_process(struct exec *x, char **args, struct err *e)
 		return err_oom(e);
 	o.tty = x->options.tty;
 	o.privileged = x->options.privileged;
-	r = read_file(x, "config.json", &spec, e);
-	r = r < 0 ? r : read_file(x, "passwd", &passwd, e);
-	r = r < 0 ? r : read_file(x, "group", &group, e);
+	r = read_spec(x, &spec, e);
+	if (r == 0 && x->options.user)
+		r = read_users(x, "/etc/passwd", &passwd, e);
+	if (r == 0 && x->options.user)
+		r = read_users(x, "/etc/group", &group, e);
 	return r < 0 ? r
 		     : oci_exec_build(spec, &o, &(struct oci_users){ passwd, group }, &x->process,
 				      e);
@@ -143,14 +154,9 @@ static void on_drained(void *data)
 	end(data);
 }
 
-static void on_streams_done(void *data, const struct err *e)
+static void on_failed(void *data, const struct err *e)
 {
-	struct exec *x = data;
-
-	if (e && e->code != -ECONNRESET)
-		fail(x, e);
-	else if (x->exited)
-		end(x);
+	fail(data, e);
 }
 
 static void on_waited(void *data, const ProtobufCMessage *msg, const struct err *e)
@@ -166,9 +172,7 @@ static void on_waited(void *data, const ProtobufCMessage *msg, const struct err 
 	}
 	x->exited = true;
 	x->code = (int)resp->exit_status;
-	if (streams_done(x->streams) ||
-	    loop_timer_new(x->loop, DRAIN_MS, on_drained, x, &x->drain) < 0)
-		end(x);
+	relay_drain(x->relay);
 }
 
 static void on_broken(void *data)
@@ -176,34 +180,11 @@ static void on_broken(void *data)
 	end(data);
 }
 
-static void resize(struct exec *x)
-{
-	Podvm__Agent__V1__ResizeTerminalRequest req =
-		PODVM__AGENT__V1__RESIZE_TERMINAL_REQUEST__INIT;
-
-	terminal_size(&req.columns, &req.rows);
-	req.container_id = x->state.id;
-	req.exec_id = x->id;
-	if (req.columns && req.rows)
-		(void)agent_call(x->client, "ResizeTerminal", &req.base, AGENT_TIMEOUT_MS,
-				 agent_ignore, NULL, NULL);
-}
-
 static void on_signal(void *data, int signum)
 {
-	Podvm__Agent__V1__SignalRequest req = PODVM__AGENT__V1__SIGNAL_REQUEST__INIT;
 	struct exec *x = data;
 
-	if (signum == SIGWINCH) {
-		if (x->options.tty)
-			resize(x);
-		return;
-	}
-	req.container_id = x->state.id;
-	req.exec_id = x->id;
-	req.signal = (uint32_t)signum;
-	(void)agent_call(x->client, "Signal", &req.base, AGENT_TIMEOUT_MS, agent_ignore, NULL,
-			 NULL);
+	relay_signal(x->relay, signum);
 }
 
 static int start(struct exec *x, struct err *e)
@@ -211,7 +192,7 @@ static int start(struct exec *x, struct err *e)
 	Podvm__Agent__V1__ExecRequest req = PODVM__AGENT__V1__EXEC_REQUEST__INIT;
 	int r;
 
-	req.container_id = x->state.id;
+	req.container_id = x->target.st.id;
 	req.exec_id = x->id;
 	req.process.data = (uint8_t *)x->process;
 	req.process.len = strlen(x->process);
@@ -230,27 +211,21 @@ static int start(struct exec *x, struct err *e)
 static int watch(struct exec *x, struct err *e)
 {
 	Podvm__Agent__V1__ProcessRequest req = PODVM__AGENT__V1__PROCESS_REQUEST__INIT;
-	struct streams_config config = {
+	struct relay_config config = {
 		.loop = x->loop,
-		.client = x->client,
-		.container_id = x->state.id,
-		.exec_id = x->id,
 		.terminal = x->options.tty,
-		.fds = { STDOUT_FILENO, STDERR_FILENO },
-		.stdin_fd = x->options.interactive ? STDIN_FILENO : -1,
+		.input = x->options.interactive,
+		.signal = on_signal,
 		.broken = on_broken,
-		.done = on_streams_done,
+		.failed = on_failed,
+		.drained = on_drained,
 		.data = x,
 	};
-	int r = 0;
+	int r = relay_new(&config, &x->relay);
 
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(signals); i++)
-		r = loop_signal_new(x->loop, signals[i], on_signal, x, &x->signals[i]);
-	if (r == 0 && x->options.tty && x->options.interactive)
-		terminal_raw();
 	if (r == 0)
-		r = streams_new(&config, &x->streams);
-	req.container_id = x->state.id;
+		r = relay_start(x->relay, x->client, x->target.st.id, x->id);
+	req.container_id = x->target.st.id;
 	req.exec_id = x->id;
 	if (r == 0)
 		r = agent_call(x->client, "Wait", &req.base, 0, on_waited, x, &x->waiting);
@@ -270,7 +245,9 @@ static int prepare(struct cli *cli, struct exec *x, const char *name, char **arg
 {
 	int r;
 
-	r = cli_find(cli, name, &x->rd, &x->state, e);
+	r = target_open(cli, name, &x->target, e);
+	if (r == 0)
+		r = target_container(&x->target, e);
 	if (r == 0)
 		r = make_process(x, args, e);
 	if (r == 0 && (r = random_hex(x->id, EXEC_ID_LEN)) < 0)
@@ -278,7 +255,7 @@ static int prepare(struct cli *cli, struct exec *x, const char *name, char **arg
 	if (r == 0 && (r = loop_new(&x->loop)) < 0)
 		err_errno(e, r, "cannot begin");
 	if (r == 0)
-		r = control_connect(x->loop, &x->rd, on_closed, x, &x->client, e);
+		r = control_connect(x->loop, &x->target.rd, on_closed, x, &x->client, e);
 	return r;
 }
 
@@ -294,7 +271,7 @@ static int exit_code(const struct err *e)
 
 int cli_exec(struct cli *cli, int argc, char **argv)
 {
-	_cleanup_(exec_done) struct exec x = { .rd = RUNDIR_INIT };
+	_cleanup_(exec_done) struct exec x = { .target = { .rd = RUNDIR_INIT, .dir = -EBADF } };
 	struct err e = { 0 };
 	int rest;
 	int r;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * podvm inspect: everything that is known about containers, as JSON: state.json, where its files
- * are, its runtime spec, and of one that runs what the guest and the host's processes use.
+ * podvm inspect: everything that is known about containers and pods, as JSON: state.json, where its
+ * files are, its runtime spec, and of a machine that runs what the guest and the host's processes
+ * use.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -28,9 +29,11 @@ static int add_path(struct json_object *paths, const struct target *t, const cha
 static int add_paths(struct json_object *obj, const struct target *t)
 {
 	struct json_object *paths = json_add_object(obj, "paths");
+	const char *log = t->st.pod ? "shim.log" : "log";
 
+	/* containerd has the output of its containers. */
 	if (!paths || json_add_string(paths, "run_dir", t->rd.path) < 0 ||
-	    add_path(paths, t, "log", "log") < 0 ||
+	    (t->dir < 0 && add_path(paths, t, "log", log) < 0) ||
 	    add_path(paths, t, "console", "console.log") < 0)
 		return -ENOMEM;
 	return 0;
@@ -42,7 +45,7 @@ static int add_spec(struct json_object *obj, const struct target *t, struct err 
 	_cleanup_(freep) char *text = NULL;
 	struct json_object *spec;
 	size_t len;
-	int r = file_read(t->rd.fd, "config.json", SPEC_MAX, &text, &len);
+	int r = file_read(target_dir(t), "config.json", SPEC_MAX, &text, &len);
 
 	if (r == -ENOENT)
 		return 0;
@@ -110,7 +113,8 @@ static int add_live(struct json_object *obj, const struct target *t)
 {
 	struct json_object *live;
 
-	if (!target_running(t))
+	/* What the machine uses is told with it, not with each of its containers. */
+	if (!target_running(t) || t->dir >= 0)
 		return 0;
 	live = json_add_object(obj, "live");
 	if (!live || add_guest(live, t) < 0)
@@ -128,6 +132,8 @@ static int describe(const struct target *t, struct json_object *array, struct er
 	if (json_push(array, obj) < 0 || add_paths(obj, t) < 0)
 		return err_oom(e);
 	r = add_spec(obj, t, e);
+	if (r == 0 && t->st.pod)
+		r = target_containers_json(t, obj, e);
 	if (r < 0)
 		return r;
 	r = add_live(obj, t);
@@ -147,7 +153,7 @@ int cli_inspect(struct cli *cli, int argc, char **argv)
 		return 0;
 	if (r < 0 || (!array && err_oom(&e) < 0))
 		return cli_fail(&e);
-	code = targets_get(cli, /* all= */ false, /* running= */ false, argv + rest, USAGE, &ts);
+	code = targets_get(cli, /* all= */ false, 0, argv + rest, USAGE, &ts);
 	for (size_t i = 0; i < ts.n; i++)
 		if (describe(&ts.v[i], array, &e) < 0)
 			code = cli_fail(&e);

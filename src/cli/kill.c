@@ -16,6 +16,13 @@ static int send_signal(const struct target *t, int signum, struct err *e)
 {
 	Podvm__Agent__V1__SignalRequest req = PODVM__AGENT__V1__SIGNAL_REQUEST__INIT;
 
+	if (target_ours(t, "kill", e) < 0)
+		return e->code;
+	if (t->st.pod) {
+		err_set(e, -EINVAL, "a pod has no process of its own");
+		err_hint(e, "'podvm rm -f %s' ends it", t->what);
+		return -EINVAL;
+	}
 	if (!target_running(t)) {
 		err_set(e, -ESRCH, "container %.12s isn't running", t->rd.id);
 		err_hint(e, "'podvm ps -a' shows how it ended");
@@ -53,7 +60,7 @@ int cli_kill(struct cli *cli, int argc, char **argv)
 			log_quote(quoted, sizeof(quoted), signame));
 		return cli_fail(&e);
 	}
-	code = targets_get(cli, all, /* running= */ true, argv + rest, USAGE, &ts);
+	code = targets_get(cli, all, TARGETS_RUNNING | TARGETS_OURS, argv + rest, USAGE, &ts);
 	for (size_t i = 0; i < ts.n; i++) {
 		if (send_signal(&ts.v[i], signum, &e) < 0)
 			code = cli_fail(&e);

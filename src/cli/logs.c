@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * podvm logs: what a container has printed, stdout to stdout and stderr to stderr. Following it is
- * waiting for changes of its run directory (inotify) and for the end of the sandbox's owner (pidfd).
+ * waiting for changes of its run directory (inotify) and for the end of the sandbox's owner
+ * (pidfd). Of a pod, whose containers' output containerd has, or with --machine: see machine_log.h.
  */
 #include <errno.h>
 #include <stdio.h>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/log_reader.h"
+#include "cli/machine_log.h"
 #include "cli/target.h"
 #include "loop/loop.h"
 
@@ -37,6 +39,7 @@ struct kept {
 struct logs {
 	bool follow;
 	bool timestamps;
+	bool machine;
 	int64_t tail;
 	struct list kept;
 	int64_t kept_lines;
@@ -220,23 +223,58 @@ static int follow(struct logs *logs, struct err *e)
 	return logs->result;
 }
 
+static int show_machine(struct logs *logs, struct err *e)
+{
+	struct machine_log log = { 0 };
+	int r;
+
+	if (logs->follow)
+		return err_set(e, -EINVAL, "what a machine has to say can't be followed");
+	r = machine_log_read(&logs->target, &log, e);
+	if (r == 0)
+		machine_log_print(&log, logs->tail);
+	machine_log_done(&log);
+	return r;
+}
+
+static int refuse_member(const struct target *t, struct err *e)
+{
+	err_set(e, -EINVAL, "containerd has the output of %s", t->what);
+	err_hint(e,
+		 "use kubectl, crictl or nerdctl logs; 'podvm logs %.12s' shows what the machine "
+		 "of its pod has to say",
+		 t->rd.id);
+	return -EINVAL;
+}
+
+static int show_container(struct logs *logs, struct err *e)
+{
+	int r = log_reader_new(logs->target.rd.fd, "log", &logs->reader);
+	if (r == 0)
+		r = print_existing(logs);
+	if (r == 0 && logs->follow)
+		r = follow(logs, e);
+	log_reader_free(logs->reader);
+	/* Who read this has gone; it isn't an error of ours. */
+	if (r == -EPIPE)
+		return 0;
+	return r < 0 && !e->code ? err_errno(e, r, "cannot read the log") : r;
+}
+
 static int show(struct cli *cli, struct logs *logs, const char *what, struct err *e)
 {
 	int r = target_open(cli, what, &logs->target, e);
 
 	if (r < 0)
 		return r;
-	r = log_reader_new(logs->target.rd.fd, "log", &logs->reader);
-	if (r == 0)
-		r = print_existing(logs);
-	if (r == 0 && logs->follow)
-		r = follow(logs, e);
-	log_reader_free(logs->reader);
+	if (logs->machine || logs->target.st.pod)
+		r = show_machine(logs, e);
+	else if (logs->target.dir >= 0)
+		r = refuse_member(&logs->target, e);
+	else
+		r = show_container(logs, e);
 	target_done(&logs->target);
-	/* Who read this has gone; it isn't an error of ours. */
-	if (r == -EPIPE)
-		return 0;
-	return r < 0 && !e->code ? err_errno(e, r, "cannot read the log") : r;
+	return r;
 }
 
 static int check_options(struct logs *logs, const char *tail, int argc, int rest, struct err *e)
@@ -245,7 +283,7 @@ static int check_options(struct logs *logs, const char *tail, int argc, int rest
 	uint64_t n;
 
 	if (argc - rest != 1) {
-		err_set(e, -EINVAL, "logs takes the name of one container");
+		err_set(e, -EINVAL, "logs takes the name of one container or pod");
 		err_hint(e, "usage: " USAGE);
 		return -EINVAL;
 	}
@@ -260,11 +298,13 @@ static int check_options(struct logs *logs, const char *tail, int argc, int rest
 
 int cli_logs(struct cli *cli, int argc, char **argv)
 {
-	struct logs logs = { .tail = -1, .target = { .rd = RUNDIR_INIT } };
+	struct logs logs = { .tail = -1, .target = { .rd = RUNDIR_INIT, .dir = -EBADF } };
 	const char *tail = NULL;
 	const struct cli_option options[] = {
 		{ "follow", 'f', CLI_FLAG, &logs.follow, NULL, "Go on until the container ends" },
 		{ "tail", 'n', CLI_STRING, &tail, "LINES", "Begin with the last so many lines" },
+		{ "machine", 0, CLI_FLAG, &logs.machine, NULL,
+		  "What the monitor, the guest's kernel and its agent say" },
 		{ "timestamps", 't', CLI_FLAG, &logs.timestamps, NULL, "Show when it was printed" },
 	};
 	struct err e = { 0 };

@@ -65,6 +65,17 @@ void cli_printable(const char *text, int width)
 		putchar(' ');
 }
 
+void cli_print_time(FILE *to, uint64_t time_ns)
+{
+	time_t seconds = (time_t)(time_ns / 1000000000);
+	char text[32];
+	struct tm tm;
+
+	gmtime_r(&seconds, &tm);
+	strftime(text, sizeof(text), "%Y-%m-%dT%H:%M:%S", &tm);
+	fprintf(to, "%s.%03uZ", text, (unsigned int)(time_ns / 1000000 % 1000));
+}
+
 const char *cli_ago(char *buf, size_t size, uint64_t time_ns)
 {
 	static const struct {
@@ -100,24 +111,4 @@ const char *cli_human_size(char *buf, size_t size, uint64_t bytes)
 		v /= 1000;
 	snprintf(buf, size, u ? "%.3g%s" : "%.0f%s", v, units[u]);
 	return buf;
-}
-
-int cli_find(struct cli *cli, const char *what, struct rundir *rd, struct rundir_state *st,
-	     struct err *e)
-{
-	int r = rundir_find(cli->config.state, what, rd, e);
-
-	if (r < 0)
-		return r;
-	r = rundir_recover(rd, e);
-	if (r > 0)
-		/* It may have been removed with that. */
-		r = faccessat(rd->fd, "state.json", F_OK, 0) < 0
-			    ? err_set(e, -ENOENT, "the sandbox had crashed and is removed now")
-			    : 0;
-	if (r == 0)
-		r = rundir_read_state(rd, st, e);
-	if (r < 0)
-		rundir_close(rd);
-	return r;
 }

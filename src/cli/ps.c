@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* podvm ps: what state.json of every sandbox says. */
+/* podvm ps: what state.json of every sandbox, and of the containers of pods, says. */
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -16,6 +16,7 @@
 
 struct ps {
 	bool all;
+	bool containers;
 	bool quiet;
 	bool no_trunc;
 	bool json;
@@ -70,22 +71,69 @@ static char *ports_text(char *const *ports)
 	return TAKE_PTR(text);
 }
 
-static int add_row(struct table *table, const struct ps *ps, const struct rundir_state *st)
+static int count_container(void *data, int dirfd, const struct rundir_state *st)
+{
+	size_t *n = data;
+
+	(*n)++;
+	return 0;
+}
+
+/* What a pod is, in place of a command. */
+static char *pod_text(const struct target *t)
+{
+	size_t n = 0;
+
+	if (rundir_each_container(&t->rd, count_container, &n) < 0)
+		return NULL;
+	return str_printf("pod of %s: %zu container%s", t->st.namespace, n, n == 1 ? "" : "s");
+}
+
+/* One line: of a sandbox, or of a container with the name of its pod before its own. */
+static int add_row(struct table *table, const struct ps *ps, const struct rundir_state *st,
+		   const char *name, const char *text)
 {
 	_cleanup_(freep) char *ports = ports_text(st->ports);
-	char id[RUNDIR_ID_LEN + 1];
+	char id[RUNDIR_CONTAINER_LEN + 1];
 	char command[4096];
 	char created[64];
 	char status[96];
 
 	if (!ports)
 		return -ENOMEM;
-	snprintf(id, sizeof(id), "%.*s", ps->no_trunc ? RUNDIR_ID_LEN : 12, st->id);
-	command_text(st->command, ps->no_trunc, command, sizeof(command));
+	snprintf(id, sizeof(id), "%.*s", ps->no_trunc ? RUNDIR_CONTAINER_LEN : 12, st->id);
+	command_text(text, ps->no_trunc || st->pod, command, sizeof(command));
 	status_text(st, status, sizeof(status));
 	return table_row(table, id, st->image, command,
-			 cli_ago(created, sizeof(created), st->created_ns), status, ports,
-			 st->name);
+			 cli_ago(created, sizeof(created), st->created_ns), status, ports, name);
+}
+
+/* The containers of a pod, as lines below it. */
+struct members {
+	struct table *table;
+	const struct ps *ps;
+	const struct target *pod;
+};
+
+static int add_member(void *data, int dirfd, const struct rundir_state *st)
+{
+	const struct members *m = data;
+	_cleanup_(freep) char *name = str_printf("%s/%s", m->pod->st.name, st->name);
+
+	if (!name)
+		return -ENOMEM;
+	if (st->status == RUNDIR_EXITED && !m->ps->all)
+		return 0;
+	return add_row(m->table, m->ps, st, name, st->command);
+}
+
+static int add_pod(struct table *table, const struct ps *ps, const struct target *t)
+{
+	struct members m = { .table = table, .ps = ps, .pod = t };
+	_cleanup_(freep) char *text = pod_text(t);
+	int r = text ? add_row(table, ps, &t->st, t->st.name, text) : -ENOMEM;
+
+	return r == 0 && ps->containers ? rundir_each_container(&t->rd, add_member, &m) : r;
 }
 
 static int print_table(const struct ps *ps, const struct targets *ts)
@@ -95,8 +143,12 @@ static int print_table(const struct ps *ps, const struct targets *ts)
 	int r = table_row(&table, "CONTAINER ID", "IMAGE", "COMMAND", "CREATED", "STATUS", "PORTS",
 			  "NAMES");
 
-	for (size_t i = 0; i < ts->n && r == 0; i++)
-		r = add_row(&table, ps, &ts->v[i].st);
+	for (size_t i = 0; i < ts->n && r == 0; i++) {
+		const struct target *t = &ts->v[i];
+
+		r = t->st.pod ? add_pod(&table, ps, t)
+			      : add_row(&table, ps, &t->st, t->st.name, t->st.command);
+	}
 	if (r < 0) {
 		err_oom(&e);
 		return cli_fail(&e);
@@ -105,10 +157,27 @@ static int print_table(const struct ps *ps, const struct targets *ts)
 	return 0;
 }
 
-static void print_ids(const struct ps *ps, const struct targets *ts)
+static void print_id(const struct ps *ps, const struct rundir_state *st)
 {
-	for (size_t i = 0; i < ts->n; i++)
-		printf("%.*s\n", ps->no_trunc ? RUNDIR_ID_LEN : 12, ts->v[i].st.id);
+	printf("%.*s\n", ps->no_trunc ? RUNDIR_CONTAINER_LEN : 12, st->id);
+}
+
+static int print_member_id(void *data, int dirfd, const struct rundir_state *st)
+{
+	const struct ps *ps = data;
+
+	if (st->status != RUNDIR_EXITED || ps->all)
+		print_id(ps, st);
+	return 0;
+}
+
+static void print_ids(struct ps *ps, const struct targets *ts)
+{
+	for (size_t i = 0; i < ts->n; i++) {
+		print_id(ps, &ts->v[i].st);
+		if (ps->containers)
+			(void)rundir_each_container(&ts->v[i].rd, print_member_id, ps);
+	}
 }
 
 static int print_json(const struct targets *ts)
@@ -126,6 +195,8 @@ static int print_json(const struct targets *ts)
 
 		if (r == 0 && json_push(array, state) < 0)
 			r = err_oom(&e);
+		if (r == 0 && ts->v[i].st.pod)
+			r = target_containers_json(&ts->v[i], state, &e);
 		if (r < 0)
 			return cli_fail(&e);
 	}
@@ -153,6 +224,8 @@ int cli_ps(struct cli *cli, int argc, char **argv)
 	struct ps ps = { 0 };
 	const struct cli_option options[] = {
 		{ "all", 'a', CLI_FLAG, &ps.all, NULL, "Also those that have ended" },
+		{ "containers", 'c', CLI_FLAG, &ps.containers, NULL,
+		  "Also the containers of pods" },
 		{ "quiet", 'q', CLI_FLAG, &ps.quiet, NULL, "Print ids only" },
 		{ "no-trunc", 0, CLI_FLAG, &ps.no_trunc, NULL, "Don't shorten ids and commands" },
 		{ "format", 0, CLI_STRING, &ps.format, "FORMAT", "\"table\" or \"json\"" },
@@ -166,7 +239,7 @@ int cli_ps(struct cli *cli, int argc, char **argv)
 		return 0;
 	if (r < 0 || check_options(&ps, argc, rest, &e) < 0)
 		return cli_fail(&e);
-	r = targets_all(cli, !ps.all, &ts);
+	r = targets_all(cli, ps.all ? 0 : TARGETS_RUNNING, &ts);
 	if (r != 0)
 		return r;
 	if (ps.json)

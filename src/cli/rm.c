@@ -55,8 +55,10 @@ static int remove_ended(struct targets *ts)
 	for (size_t i = 0; i < ts->n; i++) {
 		struct target *t = &ts->v[i];
 		struct err e = { 0 };
-		int r = target_running(t) ? refuse(t, &e) : remove_target(t, &e);
+		int r = target_ours(t, "remove", &e);
 
+		if (r == 0)
+			r = target_running(t) ? refuse(t, &e) : remove_target(t, &e);
 		if (r < 0)
 			code = cli_fail(&e);
 		else
@@ -69,7 +71,7 @@ static int get_targets(struct cli *cli, bool all, bool force, char **names, stru
 {
 	if (force && !all && *names)
 		return targets_named(cli, names, /* ignore= */ true, ts);
-	return targets_get(cli, all, /* running= */ false, names, USAGE, ts);
+	return targets_get(cli, all, TARGETS_OURS, names, USAGE, ts);
 }
 
 int cli_rm(struct cli *cli, int argc, char **argv)
@@ -94,7 +96,7 @@ int cli_rm(struct cli *cli, int argc, char **argv)
 	code = get_targets(cli, all, force, argv + rest, &ts);
 	if (!force)
 		return MAX(code, remove_ended(&ts));
-	if (end_targets(&ts, 0, on_ended, &code, &e) < 0)
+	if (end_targets(&ts, "remove", 0, on_ended, &code, &e) < 0)
 		code = cli_fail(&e);
 	return code;
 }

@@ -236,14 +236,9 @@ static int claim_name(struct run *run, struct err *e)
 		     : check_name_free(run, e);
 }
 
-/* The spec, and what other commands need to know of the image. */
 static int write_spec(struct run *run, char **args, struct err *e)
 {
 	const struct oci_users users = { run->image->passwd, run->image->group };
-	const struct {
-		const char *name;
-		const char *text;
-	} files[] = { { "passwd", users.passwd }, { "group", users.group } };
 	int r;
 
 	r = run_spec_make(&run->options, &run->plan, run->rd.id, run->state.hostname, args,
@@ -251,9 +246,6 @@ static int write_spec(struct run *run, char **args, struct err *e)
 	if (r < 0)
 		return r;
 	r = file_replace(run->rd.fd, "config.json", run->spec, strlen(run->spec), 0600);
-	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(files); i++)
-		r = file_replace(run->rd.fd, files[i].name, files[i].text, strlen(files[i].text),
-				 0600);
 	return r < 0 ? err_errno(e, r, "cannot write into %s", run->rd.path) : 0;
 }
 
@@ -521,6 +513,7 @@ int cli_run(struct cli *cli, int argc, char **argv)
 	r = run_options_parse(argc, argv, &run.options, &rest, &e);
 	if (r == CLI_HELP_SHOWN)
 		return 0;
+	run.options.debug |= cli->config.debug == CONFIG_YES;
 	if (r == 0 && rest == argc)
 		r = err_set(&e, -EINVAL,
 			    "an image is missing: podvm run [OPTIONS] IMAGE [COMMAND]");

@@ -5,25 +5,21 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/relay.h"
 #include "cli/terminal.h"
 #include "sandbox/control.h"
+#include "sandbox/event_log.h"
 #include "sandbox/log_writer.h"
-#include "sandbox/streams.h"
 
-#define DRAIN_MS    2000 /* for output that a background process still holds open */
 #define SHUTDOWN_MS 5000
 #define BROKEN_MS   1000  /* to end by itself when nobody reads its output any more */
 #define KILLED_MS   12000 /* from SIGKILL to its end; less than `podvm stop` waits for us */
-
-/* Passed on to the container, or what stops a detached one. */
-static const int signals[] = { SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH };
 
 enum phase { STARTING, RUNNING, DRAINING, ENDING, ENDED };
 
@@ -33,11 +29,9 @@ struct runner {
 	struct sandbox *sandbox;
 	struct container *container;
 	struct control *control;
-	struct streams *streams;
+	struct relay *relay;
 	struct log_writer *log;
-	struct loop_signal *signals[ARRAY_SIZE(signals)];
 	struct loop_timer *kill_timer;
-	struct loop_timer *drain_timer;
 	struct container_config container_config;
 	struct buf hosts;
 	struct buf resolv;
@@ -56,23 +50,26 @@ struct runner {
 	struct err err;
 };
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static void write_state(struct runner *r, enum rundir_status status)
 {
+	static const char *const events[] = {
+		[RUNDIR_CREATED] = "create",
+		[RUNDIR_RUNNING] = "start",
+		[RUNDIR_STOPPING] = NULL,
+		[RUNDIR_EXITED] = "exit",
+	};
+	struct rundir *rd = r->config->sandbox.rundir;
+	struct rundir_state *st = r->config->state;
 	int ret;
 
-	r->config->state->status = status;
-	ret = rundir_write_state(r->config->sandbox.rundir, r->config->state);
+	st->status = status;
+	ret = rundir_write_state(rd, st);
 	if (ret < 0)
-		log_warn("cannot write state.json", "sandbox=%s error=%s",
-			 r->config->sandbox.rundir->id, strerror(-ret));
+		log_warn("cannot write state.json", "sandbox=%s error=%s", rd->id, strerror(-ret));
+	if (status == RUNDIR_EXITED && st->oom_killed)
+		event_log_add(rd, "oom", st);
+	if (events[status])
+		event_log_add(rd, events[status], st);
 }
 
 /* ---- the end ---- */
@@ -90,9 +87,8 @@ static void end(struct runner *r)
 	if (r->phase >= ENDING)
 		return;
 	r->phase = ENDING;
-	terminal_restore();
+	relay_stop(r->relay);
 	loop_timer_free(TAKE_PTR(r->kill_timer));
-	loop_timer_free(TAKE_PTR(r->drain_timer));
 	sandbox_stop(r->sandbox, SHUTDOWN_MS, on_stopped, r);
 }
 
@@ -108,7 +104,7 @@ static void on_lost(void *data, const struct err *e)
 	fail(data, e);
 }
 
-static void on_drain_timeout(void *data)
+static void on_drained(void *data)
 {
 	end(data);
 }
@@ -117,11 +113,9 @@ static void on_drain_timeout(void *data)
 static void drain(struct runner *r)
 {
 	r->phase = DRAINING;
-	r->config->state->finished_ns = now_ns();
+	r->config->state->finished_ns = clock_real_ns();
 	loop_timer_free(TAKE_PTR(r->kill_timer));
-	if (!r->streams || streams_done(r->streams) ||
-	    loop_timer_new(r->loop, DRAIN_MS, on_drain_timeout, r, &r->drain_timer) < 0)
-		end(r);
+	relay_drain(r->relay);
 }
 
 /* A lost connection is reported by the sandbox, which knows why. */
@@ -168,7 +162,7 @@ static void kill_container(struct runner *r)
 	if (r->killed)
 		return;
 	r->killed = true;
-	container_signal(r->container, SIGKILL);
+	relay_signal(r->relay, SIGKILL);
 	loop_timer_free(TAKE_PTR(r->kill_timer));
 	if (loop_timer_new(r->loop, KILLED_MS, on_killed_timeout, r, &r->kill_timer) < 0)
 		on_killed_timeout(r);
@@ -195,7 +189,7 @@ static void stop(void *data, unsigned int timeout_ms)
 		return;
 	}
 	if (!r->stop_requested) {
-		container_signal(r->container, r->config->stop_signal);
+		relay_signal(r->relay, r->config->stop_signal);
 		write_state(r, RUNDIR_STOPPING);
 	}
 	r->stop_requested = true;
@@ -204,29 +198,17 @@ static void stop(void *data, unsigned int timeout_ms)
 		kill_container(r);
 }
 
-static void resize(struct runner *r)
-{
-	unsigned int columns;
-	unsigned int rows;
-
-	terminal_size(&columns, &rows);
-	if (r->container && columns && rows)
-		container_resize(r->container, columns, rows);
-}
-
+/* Passed on to the container, or what stops a detached one. */
 static void on_signal(void *data, int signum)
 {
 	struct runner *r = data;
 
-	if (signum == SIGWINCH) {
-		if (r->config->terminal && r->phase == RUNNING)
-			resize(r);
-	} else if (r->phase == STARTING) {
+	if (r->phase == STARTING) {
 		r->interrupted = signum;
 		err_set(&r->err, -EINTR, "interrupted by signal %d while it was starting", signum);
 		end(r);
 	} else if (r->phase == RUNNING && !r->config->detached) {
-		container_signal(r->container, signum);
+		relay_signal(r->relay, signum);
 	} else if (r->phase == RUNNING && signum != SIGHUP) {
 		stop(r, r->config->stop_timeout_ms);
 	}
@@ -251,40 +233,12 @@ static void on_broken(void *data)
 	stop(r, BROKEN_MS);
 }
 
-static void on_streams_done(void *data, const struct err *e)
+static void on_streams_failed(void *data, const struct err *e)
 {
 	struct runner *r = data;
 
-	if (e && !is_loss(e) && r->phase <= RUNNING)
+	if (r->phase <= RUNNING)
 		fail(r, e);
-	else if (r->phase == DRAINING)
-		end(r);
-}
-
-static int start_streams(struct runner *r, struct err *e)
-{
-	const struct runner_config *c = r->config;
-	struct streams_config config = {
-		.loop = r->loop,
-		.client = sandbox_agent(r->sandbox),
-		.container_id = c->sandbox.rundir->id,
-		.exec_id = "",
-		.terminal = c->terminal,
-		.fds = { STDOUT_FILENO, STDERR_FILENO },
-		.stdin_fd = c->input && !c->detached ? STDIN_FILENO : -1,
-		.output = on_output,
-		.broken = on_broken,
-		.done = on_streams_done,
-		.data = r,
-	};
-	int ret;
-
-	if (c->detached)
-		config.fds[STREAMS_STDOUT] = config.fds[STREAMS_STDERR] = -1;
-	if (c->terminal && config.stdin_fd >= 0)
-		terminal_raw();
-	ret = streams_new(&config, &r->streams);
-	return ret < 0 ? err_errno(e, ret, "cannot relay the container's streams") : 0;
 }
 
 /* ---- the start ---- */
@@ -304,7 +258,7 @@ static void on_started(void *data, const struct err *e)
 		return;
 	}
 	r->phase = RUNNING;
-	r->config->state->started_ns = now_ns();
+	r->config->state->started_ns = clock_real_ns();
 	write_state(r, RUNDIR_RUNNING);
 	if (r->config->ready)
 		r->config->ready(r->config->data);
@@ -312,8 +266,7 @@ static void on_started(void *data, const struct err *e)
 		drain(r);
 		return;
 	}
-	if (r->config->terminal)
-		resize(r);
+	relay_resize(r->relay);
 	if (r->stop_early)
 		stop(r, r->stop_early_ms);
 }
@@ -333,8 +286,9 @@ static void on_created(void *data, const struct err *e)
 	}
 	r->start_us = clock_us();
 	ret = control_new(r->sandbox, stop, r, &r->control, &err);
-	if (ret == 0)
-		ret = start_streams(r, &err);
+	if (ret == 0 && (ret = relay_start(r->relay, sandbox_agent(r->sandbox),
+					   r->config->sandbox.rundir->id, "")) < 0)
+		err_errno(&err, ret, "cannot relay the container's streams");
 	if (ret == 0 && (ret = container_wait(r->container, on_container_exit, r)) < 0)
 		err_errno(&err, ret, "cannot watch the container");
 	if (ret == 0 && (ret = container_start(r->container, on_started, r)) < 0)
@@ -383,6 +337,7 @@ static void on_sandbox_started(void *data, const struct err *e)
 		fail(r, e);
 		return;
 	}
+	c->state->booted_ns = sandbox_booted_ns(r->sandbox);
 	c->state->vmm_pid = vmm_pid(sandbox_vmm(r->sandbox));
 	ret = str_set(&c->state->accel,
 		      vmm_accel(sandbox_vmm(r->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
@@ -414,13 +369,25 @@ static void on_sandbox_started(void *data, const struct err *e)
 
 static int begin(struct runner *r, struct err *e)
 {
+	struct relay_config relay = {
+		.terminal = r->config->terminal,
+		.input = r->config->input,
+		.quiet = r->config->detached,
+		.signal = on_signal,
+		.output = on_output,
+		.broken = on_broken,
+		.failed = on_streams_failed,
+		.drained = on_drained,
+		.data = r,
+	};
 	int ret;
 
 	ret = loop_new(&r->loop);
 	if (ret == 0)
 		ret = log_writer_new(r->config->sandbox.rundir->fd, &r->log);
-	for (size_t i = 0; ret == 0 && i < ARRAY_SIZE(signals); i++)
-		ret = loop_signal_new(r->loop, signals[i], on_signal, r, &r->signals[i]);
+	relay.loop = r->loop;
+	if (ret == 0)
+		ret = relay_new(&relay, &r->relay);
 	if (ret == 0)
 		ret = sandbox_new(r->loop, &r->config->sandbox, on_lost, r, &r->sandbox);
 	if (ret == 0)
@@ -430,16 +397,12 @@ static int begin(struct runner *r, struct err *e)
 
 static void done(struct runner *r)
 {
-	terminal_restore();
-	streams_free(r->streams);
+	relay_free(r->relay);
 	container_free(r->container);
 	if (r->control)
 		control_free(r->control);
 	sandbox_free(r->sandbox);
-	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
-		loop_signal_free(r->signals[i]);
 	loop_timer_free(r->kill_timer);
-	loop_timer_free(r->drain_timer);
 	log_writer_free(r->log);
 	buf_done(&r->hosts);
 	buf_done(&r->resolv);
@@ -476,7 +439,7 @@ static void finish_state(struct runner *r)
 		(void)str_set(&st->error, r->err.msg);
 	}
 	if (!st->finished_ns)
-		st->finished_ns = now_ns();
+		st->finished_ns = clock_real_ns();
 	write_state(r, RUNDIR_EXITED);
 }
 

@@ -1,15 +1,16 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * podvm stats: what containers use, in their guest and on the host. CPU is the share of one CPU
- * since the last time a container was asked, the first time since it was started.
+ * since the last time a container was asked, the first time since it was started. A pod has a line
+ * of its own with what its machine uses, and one for every container.
  */
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "cli/cli.h"
 #include "cli/procs.h"
 #include "cli/table.h"
@@ -22,15 +23,18 @@
 
 /**
  * struct sample - What one container uses
- * @id:		Of the sandbox
+ * @id:		Of the container, or of the pod
+ * @member:	It's a container of a pod: network and host are the pod's
  * @time_ns:	When it was asked
  * @cpu_percent: 100: all of one CPU
  * @limit:	Of memory: the container's, or what the machine has
  * @host_pss:	Sum over the host's processes, and @host_private that of their private memory
  */
 struct sample {
-	char id[RUNDIR_ID_LEN + 1];
+	char id[RUNDIR_CONTAINER_LEN + 1];
 	char *name;
+	bool member;
+	uint64_t started_ns;
 	uint64_t time_ns;
 	uint64_t cpu_usec;
 	double cpu_percent;
@@ -50,35 +54,32 @@ struct samples {
 	size_t n;
 };
 
+static void samples_cut(struct samples *s, size_t n)
+{
+	while (s->n > n)
+		free(s->v[--s->n].name);
+}
+
 static void samples_done(struct samples *s)
 {
-	for (size_t i = 0; i < s->n; i++)
-		free(s->v[i].name);
+	samples_cut(s, 0);
 	free(s->v);
 	*s = (struct samples){ 0 };
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_REALTIME, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
-}
-
-static int ask_container(const struct target *t, struct sample *s, struct err *e)
+static int ask_container(const struct target *t, const char *id, struct sample *s, struct err *e)
 {
 	Podvm__Agent__V1__ContainerRequest req = PODVM__AGENT__V1__CONTAINER_REQUEST__INIT;
 	const Podvm__Agent__V1__StatsContainerResponse *resp;
 	ProtobufCMessage *msg;
 	int r;
 
-	req.container_id = t->st.id;
+	req.container_id = (char *)id;
 	r = target_call(t, "StatsContainer", &req.base, &msg, e);
 	if (r < 0)
 		return r;
 	resp = (const void *)msg;
-	s->time_ns = now_ns();
+	s->time_ns = clock_real_ns();
 	if (resp->cpu)
 		s->cpu_usec = resp->cpu->usage_usec;
 	if (resp->memory) {
@@ -105,9 +106,12 @@ static int ask_guest(const struct target *t, struct sample *s, struct err *e)
 	if (r < 0)
 		return r;
 	resp = (const void *)msg;
-	s->limit = MIN(s->limit, resp->memory_total);
+	/* A pod has no limit of its own, and uses what isn't there any more for anybody in it. */
+	if (!s->limit)
+		s->memory = resp->memory_total - MIN(resp->memory_total, resp->memory_available);
+	s->limit = s->limit ? MIN(s->limit, resp->memory_total) : resp->memory_total;
 	for (size_t i = 0; i < resp->n_networks; i++) {
-		if (str_eq(resp->networks[i]->name, "lo"))
+		if (s->member || str_eq(resp->networks[i]->name, "lo"))
 			continue;
 		s->rx_bytes += resp->networks[i]->rx_bytes;
 		s->tx_bytes += resp->networks[i]->tx_bytes;
@@ -131,10 +135,9 @@ static int ask_host(const struct target *t, struct sample *s, struct err *e)
 	return 0;
 }
 
-static double cpu_percent(const struct target *t, const struct sample *s,
-			  const struct samples *before)
+static double cpu_percent(const struct sample *s, const struct samples *before)
 {
-	uint64_t since = t->st.started_ns;
+	uint64_t since = s->started_ns;
 	uint64_t usec = s->cpu_usec;
 
 	for (size_t i = 0; i < before->n; i++) {
@@ -148,29 +151,97 @@ static double cpu_percent(const struct target *t, const struct sample *s,
 	return (double)usec * 1000 * 100 / (double)(s->time_ns - since);
 }
 
+/* Takes over the sample, also on failure. */
+static int add_sample(struct samples *to, struct sample *s, const char *id, const char *name,
+		      uint64_t started_ns, const struct samples *before)
+{
+	struct sample *v = reallocarray(to->v, to->n + 1, sizeof(*v));
+
+	if (v)
+		to->v = v;
+	if (!v || str_set(&s->name, name) < 0)
+		return -ENOMEM;
+	snprintf(s->id, sizeof(s->id), "%s", id);
+	s->started_ns = started_ns;
+	s->cpu_percent = cpu_percent(s, before);
+	v[to->n++] = *s;
+	return 0;
+}
+
+/* What is needed for the samples of a pod's containers. */
+struct round {
+	const struct target *target;
+	const struct samples *before;
+	struct samples *samples;
+	struct sample sum;
+};
+
+static int sample_member(void *data, int dirfd, const struct rundir_state *st)
+{
+	struct round *round = data;
+	struct sample s = { .member = true };
+	_cleanup_(freep) char *name = str_printf("%s/%s", round->target->st.name, st->name);
+
+	if (!name)
+		return -ENOMEM;
+	/* It may have ended meanwhile. */
+	if (st->status != RUNDIR_RUNNING || ask_container(round->target, st->id, &s, NULL) < 0 ||
+	    ask_guest(round->target, &s, NULL) < 0)
+		return 0;
+	round->sum.cpu_usec += s.cpu_usec;
+	round->sum.read_bytes += s.read_bytes;
+	round->sum.written_bytes += s.written_bytes;
+	round->sum.pids += s.pids;
+	return add_sample(round->samples, &s, st->id, name, st->started_ns, round->before);
+}
+
+/* The pod's line comes first, but is known last. */
+static int sample_pod(struct round *round, struct err *e)
+{
+	const struct target *t = round->target;
+	struct sample s = { 0 };
+	size_t first = round->samples->n;
+	int r;
+
+	r = add_sample(round->samples, &s, t->rd.id, t->st.name, t->st.started_ns, round->before);
+	if (r == 0)
+		r = rundir_each_container(&t->rd, sample_member, round);
+	if (r < 0)
+		return err_errno(e, r, "cannot ask the containers of pod %s", t->st.name);
+	s = round->samples->v[first];
+	s.time_ns = clock_real_ns();
+	s.cpu_usec = round->sum.cpu_usec;
+	s.read_bytes = round->sum.read_bytes;
+	s.written_bytes = round->sum.written_bytes;
+	s.pids = round->sum.pids;
+	s.cpu_percent = cpu_percent(&s, round->before);
+	r = ask_guest(t, &s, e);
+	if (r == 0)
+		r = ask_host(t, &s, e);
+	round->samples->v[first] = s;
+	if (r < 0)
+		samples_cut(round->samples, first);
+	return r;
+}
+
 static int take_sample(const struct target *t, const struct samples *before, struct samples *ret,
 		       struct err *e)
 {
-	struct sample s = { 0 };
-	struct sample *v;
-	int r = ask_container(t, &s, e);
+	struct round round = { .target = t, .before = before, .samples = ret };
+	struct sample s = { .member = t->dir >= 0 };
+	int r;
 
+	if (t->st.pod)
+		return sample_pod(&round, e);
+	r = ask_container(t, t->st.id, &s, e);
 	if (r == 0)
 		r = ask_guest(t, &s, e);
-	if (r == 0)
+	if (r == 0 && !s.member)
 		r = ask_host(t, &s, e);
 	if (r < 0)
 		return r;
-	memcpy(s.id, t->rd.id, sizeof(s.id));
-	s.cpu_percent = cpu_percent(t, &s, before);
-	v = reallocarray(ret->v, ret->n + 1, sizeof(*v));
-	if (!v)
-		return err_oom(e);
-	ret->v = v;
-	if (str_set(&s.name, t->st.name) < 0)
-		return err_oom(e);
-	v[ret->n++] = s;
-	return 0;
+	r = add_sample(ret, &s, t->st.id, t->st.name, t->st.started_ns, before);
+	return r < 0 ? err_oom(e) : 0;
 }
 
 /* "1.2MB / 3.4MB" */
@@ -201,9 +272,10 @@ static int add_row(struct table *table, const struct sample *s)
 		 s->limit ? 100 * (double)s->memory / (double)s->limit : 0);
 	snprintf(pids, sizeof(pids), "%llu", (unsigned long long)s->pids);
 	return table_row(table, id, s->name, cpu, pair(mem, sizeof(mem), s->memory, s->limit),
-			 percent, pair(net, sizeof(net), s->rx_bytes, s->tx_bytes),
+			 percent,
+			 s->member ? "--" : pair(net, sizeof(net), s->rx_bytes, s->tx_bytes),
 			 pair(block, sizeof(block), s->read_bytes, s->written_bytes), pids,
-			 pair(host, sizeof(host), s->host_pss, s->host_private));
+			 s->member ? "--" : pair(host, sizeof(host), s->host_pss, s->host_private));
 }
 
 static int print_table(const struct samples *samples)
@@ -255,7 +327,7 @@ static int sample_all(struct cli *cli, char **names, const struct samples *befor
 		      struct samples *ret)
 {
 	_cleanup_(targets_done) struct targets ts = { 0 };
-	int code = targets_get(cli, !*names, /* running= */ true, names, USAGE, &ts);
+	int code = targets_get(cli, !*names, TARGETS_RUNNING, names, USAGE, &ts);
 
 	for (size_t i = 0; i < ts.n; i++) {
 		struct err e = { 0 };

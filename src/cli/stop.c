@@ -37,8 +37,8 @@ int cli_stop(struct cli *cli, int argc, char **argv)
 		return 0;
 	if (r < 0)
 		return cli_fail(&e);
-	code = targets_get(cli, all, /* running= */ true, argv + rest, USAGE, &ts);
-	if (end_targets(&ts, seconds, on_ended, &code, &e) < 0)
+	code = targets_get(cli, all, TARGETS_RUNNING | TARGETS_OURS, argv + rest, USAGE, &ts);
+	if (end_targets(&ts, "stop", seconds, on_ended, &code, &e) < 0)
 		code = cli_fail(&e);
 	return code;
 }

@@ -18,16 +18,22 @@
 #include "ttrpc/ttrpc.h"
 
 /**
- * struct target - A sandbox
+ * struct target - A sandbox, or a container of a pod
  * @what:	As the user named it, or its id
- * @rd:		Its run directory, open
- * @st:		Its state when it was looked up
+ * @rd:		Run directory of the sandbox, open
+ * @st:		Its state when it was looked up; the processes are always those of the sandbox
+ * @dir:	Directory of the container, < 0: the sandbox is meant
  */
 struct target {
 	char *what;
 	struct rundir rd;
 	struct rundir_state st;
+	int dir;
 };
+
+/* Which of all sandboxes. */
+#define TARGETS_RUNNING 1U /* those that run */
+#define TARGETS_OURS	2U /* not what containerd owns */
 
 /* Released with targets_done(). */
 struct targets {
@@ -49,18 +55,18 @@ int targets_named(struct cli *cli, char **names, bool ignore, struct targets *re
 /**
  * targets_all() - Look up all sandboxes, the newest first
  * @cli:	Command
- * @running:	Only those that run
+ * @which:	TARGETS_*
  * @ret:	Gets them
  *
  * Failures are printed. Return: 0 or CLI_FAILED
  */
-int targets_all(struct cli *cli, bool running, struct targets *ret);
+int targets_all(struct cli *cli, unsigned int which, struct targets *ret);
 
 /**
  * targets_get() - targets_all() with --all, else targets_named()
  * @usage:	Shown when there are neither names nor @all
  */
-int targets_get(struct cli *cli, bool all, bool running, char **names, const char *usage,
+int targets_get(struct cli *cli, bool all, unsigned int which, char **names, const char *usage,
 		struct targets *ret);
 
 void targets_done(struct targets *ts);
@@ -69,6 +75,30 @@ void targets_done(struct targets *ts);
 int target_open(struct cli *cli, const char *what, struct target *ret, struct err *e);
 
 void target_done(struct target *t);
+
+/**
+ * target_container() - Make sure that a container is meant: of a pod with only one it's that
+ * @t:		Target
+ * @e:		Names the containers of the pod
+ *
+ * Return: 0 or a negative errno
+ */
+int target_container(struct target *t, struct err *e);
+
+/**
+ * target_ours() - Refuse to change what containerd owns
+ * @t:		Target
+ * @what:	"stop"
+ * @e:		Says who can
+ *
+ * A pod of which containerd has no directory any more has been forgotten by it, and may be ended.
+ *
+ * Return: 0 or -EPERM
+ */
+int target_ours(const struct target *t, const char *what, struct err *e);
+
+/** target_dir() - Directory of its state.json and config.json */
+int target_dir(const struct target *t);
 
 /** target_running() - Whether it isn't at its end (it may still be starting) */
 bool target_running(const struct target *t);
@@ -113,6 +143,9 @@ int target_call(const struct target *t, const char *method, const ProtobufCMessa
 
 /** target_state_json() - state.json as it is, to be released with json_object_put() */
 int target_state_json(const struct target *t, struct json_object **ret, struct err *e);
+
+/** target_containers_json() - Add those of a pod to its object, as "containers" */
+int target_containers_json(const struct target *t, struct json_object *obj, struct err *e);
 
 /** cli_print_json() - Print JSON to stdout, for people and programs. Return: 0 or CLI_FAILED */
 int cli_print_json(struct json_object *obj);

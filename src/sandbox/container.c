@@ -429,37 +429,6 @@ int container_wait(struct container *c,
 	return agent_call(sandbox_agent(c->sb), "Wait", &req.base, 0, on_waited, c, &c->waiting);
 }
 
-static void on_signalled(void *data, const ProtobufCMessage *msg, const struct err *e)
-{
-	char text[512];
-
-	if (e)
-		log_info("signal was not delivered", "error=%s",
-			 log_quote(text, sizeof(text), e->msg));
-}
-
-void container_signal(struct container *c, int signum)
-{
-	Podvm__Agent__V1__SignalRequest req = PODVM__AGENT__V1__SIGNAL_REQUEST__INIT;
-
-	req.container_id = c->id;
-	req.signal = (uint32_t)signum;
-	(void)agent_call(sandbox_agent(c->sb), "Signal", &req.base, AGENT_TIMEOUT_MS, on_signalled,
-			 NULL, NULL);
-}
-
-void container_resize(struct container *c, unsigned int columns, unsigned int rows)
-{
-	Podvm__Agent__V1__ResizeTerminalRequest req =
-		PODVM__AGENT__V1__RESIZE_TERMINAL_REQUEST__INIT;
-
-	req.container_id = c->id;
-	req.columns = columns;
-	req.rows = rows;
-	(void)agent_call(sandbox_agent(c->sb), "ResizeTerminal", &req.base, AGENT_TIMEOUT_MS,
-			 agent_ignore, NULL, NULL);
-}
-
 void container_free(struct container *c)
 {
 	if (!c)

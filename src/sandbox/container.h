@@ -147,12 +147,6 @@ int container_wait(struct container *c,
  */
 int container_remove(struct container *c, sandbox_done done, void *data);
 
-/** container_signal() - Send a signal to the first process; failures are logged */
-void container_signal(struct container *c, int signum);
-
-/** container_resize() - Tell its terminal a new size */
-void container_resize(struct container *c, unsigned int columns, unsigned int rows);
-
 /** container_free() - Forget it; the guest is not told. NULL is fine */
 void container_free(struct container *c);
 

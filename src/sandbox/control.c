@@ -50,10 +50,10 @@ struct forward {
 
 /* What other commands may ask of the guest. */
 static const char *const forwarded[] = {
-	"GetLog",	  "GetMetrics",	   "PauseContainer", "ResumeContainer", "UpdateContainer",
-	"StatsContainer", "ListProcesses", "Exec",	     "Signal",		"Wait",
-	"RemoveProcess",  "ReadOutput",	   "WriteInput",     "CloseInput",	"ResizeTerminal",
-	"ReadFile",
+	"GetLog",	   "GetMetrics",     "PauseContainer", "ResumeContainer",
+	"UpdateContainer", "StatsContainer", "ListProcesses",  "Exec",
+	"Signal",	   "Wait",	     "RemoveProcess",  "ReadOutput",
+	"WriteInput",	   "CloseInput",     "ResizeTerminal", "ReadFile",
 };
 
 static void forward_free(struct forward *f)
@@ -159,8 +159,13 @@ static void on_stop(struct ttrpc_call *call, const ProtobufCMessage *req, void *
 {
 	const Podvm__Control__V1__StopRequest *stop_req = (const void *)req;
 	struct control *c = data;
-	struct stop *s = calloc(1, sizeof(*s));
+	struct stop *s;
 
+	if (!c->stop) {
+		ttrpc_reply_error(call, TTRPC_FAILED_PRECONDITION, "containerd owns this pod");
+		return;
+	}
+	s = calloc(1, sizeof(*s));
 	if (!s) {
 		ttrpc_reply_error(call, TTRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return;

@@ -17,7 +17,8 @@ struct control;
 /**
  * control_new() - Serve CONTROL_SOCKET in the run directory
  * @sb:		Sandbox
- * @stop:	Asked to stop the container; answers later with control_stopped()
+ * @stop:	Asked to stop the container; answers later with control_stopped(). NULL: somebody
+ *		else's business, and refused
  * @data:	For @stop
  * @ret:	To be released with control_free()
  * @e:		Why not

@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -13,14 +12,6 @@
 #include "oci/json.h"
 #include "sandbox/log_file.h"
 #include "sandbox/rundir-internal.h"
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 /* When it happened, if the state knows. */
 static uint64_t time_of(const char *event, const struct rundir_state *st)
@@ -33,7 +24,7 @@ static uint64_t time_of(const char *event, const struct rundir_state *st)
 		ns = st->started_ns;
 	else if (str_eq(event, "exit"))
 		ns = st->finished_ns;
-	return ns ? ns : now_ns();
+	return ns ? ns : clock_real_ns();
 }
 
 static int add_text(struct json_object *obj, const char *name, const char *text)

@@ -9,7 +9,6 @@
 #include <sys/file.h>
 #include <sys/pidfd.h>
 #include <sys/stat.h>
-#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -162,49 +161,6 @@ int rundir_each(const char *state_dir,
 	return r;
 }
 
-struct search {
-	const char *what;
-	char id[RUNDIR_ID_LEN + 1];
-	unsigned int matches;
-};
-
-static int match(void *data, struct rundir *rd, const struct rundir_state *st)
-{
-	struct search *s = data;
-	bool exact = str_eq(st->id, s->what) || (st->name && str_eq(st->name, s->what));
-
-	if (!exact && !str_starts(st->id, s->what))
-		return 0;
-	s->matches++;
-	memcpy(s->id, rd->id, sizeof(s->id));
-	if (exact)
-		s->matches = 1;
-	return exact;
-}
-
-int rundir_find(const char *state_dir, const char *what, struct rundir *ret, struct err *e)
-{
-	struct search s = { .what = what };
-	char quoted[160];
-	int r = -ENOENT;
-
-	log_quote(quoted, sizeof(quoted), what);
-	if (*what)
-		r = rundir_each(state_dir, match, &s);
-	if (r < 0 && r != -ENOENT)
-		return err_errno(e, r, "cannot read %s", state_dir);
-	if (s.matches == 0) {
-		err_set(e, -ENOENT, "no sandbox has the name or id %s", quoted);
-		err_hint(e, "'podvm ps -a' lists them");
-		return -ENOENT;
-	}
-	if (s.matches > 1)
-		return err_set(e, -ENOTUNIQ, "%u sandboxes have an id that starts with %s",
-			       s.matches, quoted);
-	r = open_dir(state_dir, s.id, ret);
-	return r < 0 ? err_errno(e, r, "cannot open sandbox %s", s.id) : 0;
-}
-
 bool rundir_owner_alive(const struct rundir *rd)
 {
 	_cleanup_(close_fdp) int fd = open_lock(rd->fd);
@@ -330,12 +286,9 @@ static int undo_journal(struct rundir *rd)
 
 static void set_crashed(struct rundir_state *st)
 {
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
 	st->status = RUNDIR_EXITED;
 	st->exit_code = 255;
-	st->finished_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	st->finished_ns = clock_real_ns();
 }
 
 static int tell_container(void *data, int dirfd, const struct rundir_state *st)

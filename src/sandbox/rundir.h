@@ -33,7 +33,8 @@
 
 #include "base/err.h"
 
-#define RUNDIR_ID_LEN 64 /* the most characters of an id; what we make are hexadecimal digits */
+#define RUNDIR_ID_LEN	     64 /* the most characters of an id; what we make are hexadecimal digits */
+#define RUNDIR_CONTAINER_LEN 128 /* and of one of a container in a pod */
 
 enum rundir_status { RUNDIR_CREATED, RUNDIR_RUNNING, RUNDIR_STOPPING, RUNDIR_EXITED };
 
@@ -115,11 +116,16 @@ int rundir_create_id(const char *state_dir, const char *id, struct rundir *ret, 
 int rundir_open(const char *state_dir, const char *id, struct rundir *ret);
 
 /**
- * rundir_find() - Open the directory of a sandbox by id, unique start of an id, or name
+ * rundir_find() - Open the directory of a sandbox by what a user calls it, or a container of it
+ * @what:	Id, unique start of an id, or name, of a sandbox or of a pod's container; or
+ *		SANDBOX/CONTAINER
+ * @ret:	The sandbox
+ * @ret_container: Id of the container, NULL when the sandbox was meant; the caller frees it
  *
  * Return: 0, -ENOENT, -ENOTUNIQ or another negative errno
  */
-int rundir_find(const char *state_dir, const char *what, struct rundir *ret, struct err *e);
+int rundir_find(const char *state_dir, const char *what, struct rundir *ret, char **ret_container,
+		struct err *e);
 
 /**
  * rundir_each() - Call back for every sandbox
@@ -176,6 +182,9 @@ int rundir_remove_container(struct rundir *rd, const char *id);
 
 /** rundir_open_container() - Its directory. Return: Descriptor or a negative errno */
 int rundir_open_container(const struct rundir *rd, const char *id);
+
+/** rundir_read_container() - State in a container's directory. Return: 0 or a negative errno */
+int rundir_read_container(int dirfd, struct rundir_state *st);
 
 /**
  * rundir_each_container() - Call back for every container of a pod

@@ -9,8 +9,7 @@
 #include "base/str.h"
 #include "sandbox/rundir-internal.h"
 
-#define DIRECTORY    "containers"
-#define CONTAINER_ID 128 /* the most characters, as the agent has it */
+#define DIRECTORY "containers"
 
 static int open_containers(const struct rundir *rd)
 {
@@ -26,7 +25,7 @@ int rundir_open_container(const struct rundir *rd, const char *id)
 
 	if (all < 0)
 		return all;
-	if (!name_valid(id, CONTAINER_ID))
+	if (!name_valid(id, RUNDIR_CONTAINER_LEN))
 		return -ENOENT;
 	fd = openat(all, id, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 	return fd < 0 ? -errno : fd;
@@ -48,7 +47,7 @@ int rundir_add_container(struct rundir *rd, const struct rundir_state *st, const
 	all = open_containers(rd);
 	if (all < 0)
 		return all;
-	if (!name_valid(st->id, CONTAINER_ID))
+	if (!name_valid(st->id, RUNDIR_CONTAINER_LEN))
 		return -EINVAL;
 	r = make_directory(all, st->id);
 	if (r < 0)
@@ -67,11 +66,16 @@ int rundir_write_container(struct rundir *rd, const struct rundir_state *st)
 	return dir < 0 ? dir : state_write(dir, st);
 }
 
+int rundir_read_container(int dirfd, struct rundir_state *st)
+{
+	return state_read(dirfd, "containers", st, NULL);
+}
+
 int rundir_remove_container(struct rundir *rd, const char *id)
 {
 	_cleanup_(close_fdp) int all = open_containers(rd);
 
-	if (all == -ENOENT || !name_valid(id, CONTAINER_ID))
+	if (all == -ENOENT || !name_valid(id, RUNDIR_CONTAINER_LEN))
 		return 0;
 	return all < 0 ? all : rm_rf(all, id);
 }

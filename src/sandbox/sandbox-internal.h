@@ -43,6 +43,7 @@ struct sandbox {
 	int console_fd;		  /* console.log */
 	size_t console_left;	  /* what may still be written to it */
 	struct err loss;
+	uint64_t booted_ns; /* wall clock when the guest's kernel began */
 
 	struct stage_timing timings[SANDBOX_MAX_TIMINGS];
 	size_t n_timings;

@@ -44,6 +44,11 @@ struct ttrpc_client *sandbox_agent(struct sandbox *sb)
 	return sb->agent;
 }
 
+uint64_t sandbox_booted_ns(const struct sandbox *sb)
+{
+	return sb->booted_ns;
+}
+
 void sandbox_note_timings(struct sandbox *sb, const struct stages *stages)
 {
 	for (size_t i = 0; i < stages->n_timings && sb->n_timings < SANDBOX_MAX_TIMINGS; i++)

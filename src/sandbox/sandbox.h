@@ -120,6 +120,9 @@ struct loop *sandbox_loop(struct sandbox *sb);
 struct vmm *sandbox_vmm(struct sandbox *sb);
 struct ttrpc_client *sandbox_agent(struct sandbox *sb);
 
+/** sandbox_booted_ns() - Wall clock when the guest's kernel began, 0: it doesn't run yet */
+uint64_t sandbox_booted_ns(const struct sandbox *sb);
+
 /** sandbox_network() - What the guest's network is, NULL: none */
 const struct net_config *sandbox_network(const struct sandbox *sb);
 

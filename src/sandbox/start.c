@@ -9,7 +9,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -155,6 +154,14 @@ static void on_agent_closed(void *data)
 	sandbox_lose_soon(data, &e);
 }
 
+/* The guest may say anything. */
+static uint64_t booted_ns(uint64_t boot_us)
+{
+	uint64_t now = clock_real_ns();
+
+	return boot_us < now / 1000 ? now - boot_us * 1000 : now;
+}
+
 static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
 	const Podvm__Agent__V1__HelloResponse *hello = (const void *)msg;
@@ -164,6 +171,7 @@ static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *
 
 	sb->call = NULL;
 	if (!e) {
+		sb->booted_ns = booted_ns(hello->boot_us);
 		log_info("guest is up",
 			 "sandbox=%s kernel=%s boot_us=%llu boot_tsc=%llu cpus=%u memory=%llu",
 			 sb->config->rundir->id, log_quote(kernel, sizeof(kernel), hello->kernel),
@@ -251,14 +259,12 @@ static int configure(void *obj, struct err *e)
 	_cleanup_(freep) struct network_message *network = calloc(1, sizeof(*network));
 	_cleanup_(freep) Podvm__Agent__V1__Sysctl *sysctls = NULL;
 	_cleanup_(freep) Podvm__Agent__V1__Sysctl **sysctl_pointers = NULL;
-	struct timespec now;
 	int r;
 
 	if (!network)
 		return err_oom(e);
 	if (getrandom(entropy, sizeof(entropy), 0) != (ssize_t)sizeof(entropy))
 		return err_errno(e, -errno, "cannot get entropy for the guest");
-	clock_gettime(CLOCK_REALTIME, &now);
 	/* ping without CAP_NET_RAW, as in Docker's and podman's containers. */
 	ping.name = (char *)"net.ipv4.ping_group_range";
 	ping.value = (char *)"0 2147483647";
@@ -268,7 +274,7 @@ static int configure(void *obj, struct err *e)
 	req.entropy.data = entropy;
 	req.entropy.len = sizeof(entropy);
 	req.shared_pid_namespace = sb->config->shared_pid;
-	req.realtime_ns = (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
+	req.realtime_ns = clock_real_ns();
 	if (sb->config->sysctl) {
 		if (fill_sysctls(sb->config->sysctl, &sysctls, &sysctl_pointers) < 0)
 			return err_oom(e);

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "proto/events.pb-c.h"
+#include "shim/record.h"
 #include "shim/rootfs.h"
 #include "shim/sandbox_files.h"
 #include "shim/task.h"
@@ -80,6 +81,7 @@ static void created(struct task *t)
 		CONTAINERD__TASK__V2__CREATE_TASK_RESPONSE__INIT;
 
 	publish_create(t);
+	record_created(t);
 	create_free(TAKE_PTR(t->create));
 	resp.pid = pod_pid(&t->shim->pod);
 	ttrpc_reply(TAKE_PTR(t->call), &resp.base);
@@ -225,6 +227,7 @@ static int begin(struct task *t, struct err *e)
 				     c->req->terminal, e);
 	if (r < 0)
 		return r;
+	record_names(t, c->spec);
 	type = spec_annotation(c->spec, SPEC_CONTAINER_TYPE);
 	t->sandbox = type && str_eq(type, "sandbox");
 	c->member = type && str_eq(type, "container");

@@ -15,6 +15,7 @@
 #include "sandbox/host_cgroup.h"
 #include "shim/address.h"
 #include "shim/mounts.h"
+#include "shim/record.h"
 
 #define HOSTNAME_MAX 63
 #define STOP_MS	     3000
@@ -32,6 +33,7 @@ void pod_init(struct pod *p, struct loop *loop, const char *namespace, const cha
 		.id = id,
 		.rundir = RUNDIR_INIT,
 		.started = started,
+		.log.fd = -EBADF,
 		.ended = ended,
 		.data = data,
 	};
@@ -59,27 +61,18 @@ static void write_state(struct pod *p, enum rundir_status status)
 
 /* ---- what it's made of ---- */
 
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
-
 static int fill_state(struct pod *p)
 {
 	struct rundir_state *st = &p->run_state;
 	int r;
 
-	st->created_ns = now_ns();
+	st->pod = true;
 	st->owner_pid = getpid();
 	st->vcpus = p->sandbox_config.vcpus;
 	st->memory = p->sandbox_config.memory;
 	/* A crash leaves nothing that somebody would look at: containerd has told it. */
 	st->auto_remove = true;
 	r = str_set(&st->id, p->rundir.id);
-	r = r < 0 ? r : str_set(&st->name, p->id);
 	r = r < 0 ? r : str_set(&st->hostname, p->hostname);
 	r = r < 0 ? r : str_set(&st->network, p->netns ? "pod" : "none");
 	r = r < 0 ? r : str_set(&st->vmm, p->config.driver);
@@ -125,6 +118,20 @@ static int set_machine(struct pod *p, struct err *e)
 }
 
 /* What the spec alone decides; what can't be done is refused here, before anything is touched. */
+/* What people call it. */
+static int set_names(struct pod *p, const struct pod_request *request)
+{
+	const struct spec_pod *spec = request->spec;
+	struct rundir_state *st = &p->run_state;
+	int r;
+
+	r = str_set(&st->name, str_empty(spec->name) ? p->id : spec->name);
+	r = r < 0 ? r : str_set(&st->bundle, request->bundle);
+	return r < 0 ? r
+		     : str_set(&st->namespace,
+			       str_empty(spec->namespace) ? p->namespace : spec->namespace);
+}
+
 static int take_spec(struct pod *p, const struct pod_request *request, struct err *e)
 {
 	struct sandbox_config *c = &p->sandbox_config;
@@ -142,7 +149,7 @@ static int take_spec(struct pod *p, const struct pod_request *request, struct er
 			return r;
 	}
 	p->hostname = strndup(str_empty(spec->hostname) ? p->id : spec->hostname, HOSTNAME_MAX);
-	if (!p->hostname || str_set(&p->netns, spec->netns) < 0)
+	if (!p->hostname || str_set(&p->netns, spec->netns) < 0 || set_names(p, request) < 0)
 		return err_oom(e);
 	p->sysctl = spec->sysctl;
 	spec->sysctl = (struct oci_map){ 0 };
@@ -189,6 +196,7 @@ static int make_rundir(struct pod *p, struct err *e)
 	r = rundir_create_id(p->config.state, id, &p->rundir, e);
 	if (r < 0)
 		return r;
+	record_pod_log(p);
 	p->shared_dir = str_printf("%s/shared", p->rundir.path);
 	if (!p->shared_dir)
 		return err_oom(e);
@@ -223,6 +231,7 @@ static void on_lost(void *data, const struct err *e)
 	struct pod *p = data;
 
 	p->state = POD_GONE;
+	record_pod_ended(p, e);
 	p->ended(p->data, e);
 }
 
@@ -232,13 +241,10 @@ static void on_started(void *data, const struct err *e)
 
 	if (e) {
 		p->state = POD_GONE;
+		record_pod_ended(p, e);
 	} else {
 		p->state = POD_RUNNING;
-		p->run_state.started_ns = now_ns();
-		p->run_state.vmm_pid = vmm_pid(sandbox_vmm(p->sandbox));
-		(void)str_set(&p->run_state.accel,
-			      vmm_accel(sandbox_vmm(p->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
-		write_state(p, RUNDIR_RUNNING);
+		record_pod_started(p);
 	}
 	p->started(p->data, e);
 }
@@ -278,7 +284,7 @@ static int launch(struct pod *p, struct err *e)
 
 	if (fill_state(p) < 0)
 		return err_oom(e);
-	write_state(p, RUNDIR_CREATED);
+	record_pod_created(p);
 	r = sandbox_new(p->loop, &p->sandbox_config, on_lost, p, &p->sandbox);
 	if (r == 0)
 		r = sandbox_start(p->sandbox, on_started, p);
@@ -304,6 +310,7 @@ static void on_stopped(void *data)
 	struct err e = { 0 };
 
 	p->state = POD_GONE;
+	record_pod_ended(p, NULL);
 	if (p->run_state.started_ns) {
 		p->ended(p->data, NULL);
 		return;
@@ -325,6 +332,7 @@ void pod_done(struct pod *p)
 {
 	struct err e = { 0 };
 
+	record_pod_done(p);
 	sandbox_free(TAKE_PTR(p->sandbox));
 	if (p->shared_dir)
 		mounts_end(p->shared_dir);

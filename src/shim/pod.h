@@ -9,6 +9,8 @@
 #include <stdbool.h>
 
 #include "config/config.h"
+#include "sandbox/control.h"
+#include "sandbox/log_file.h"
 #include "sandbox/sandbox.h"
 #include "shim/spec_pod.h"
 
@@ -35,6 +37,8 @@ struct pod {
 	struct rundir_state run_state;
 	struct sandbox_config sandbox_config;
 	struct sandbox *sandbox;
+	struct control *control; /* for other podvm commands */
+	struct log_file log;
 	struct oci_map sysctl;
 	struct net_pod_options network;
 	char *netns;

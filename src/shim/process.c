@@ -3,13 +3,14 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
 #include "proto/events.pb-c.h"
 #include "sandbox/agent_client.h"
+#include "shim/record.h"
 #include "shim/task.h"
 #include "shim/volumes.h"
 
@@ -18,14 +19,6 @@ struct waiter {
 	struct list node;
 	struct ttrpc_call *call;
 };
-
-static uint64_t now_ns(void)
-{
-	struct timespec now;
-
-	clock_gettime(CLOCK_REALTIME, &now);
-	return (uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec;
-}
 
 int process_init(struct process *p, struct task *task, const char *id)
 {
@@ -121,6 +114,8 @@ static void stop(struct process *p)
 	loop_timer_free(TAKE_PTR(p->drain));
 	procio_close_input(&p->io);
 	log_info("process ended", "container=%s exec=%s status=%u", t->id, p->id, p->exit_status);
+	if (!*p->id)
+		record_exited(t);
 	publish_exit(p);
 	answer_waiters(p);
 	if (*p->id)
@@ -176,7 +171,7 @@ void process_exited(struct process *p, uint32_t status, bool oom_killed)
 		return;
 	p->exited = true;
 	p->exit_status = status;
-	p->exited_ns = now_ns();
+	p->exited_ns = clock_real_ns();
 	if (oom_killed)
 		task_publish_oom(p->task);
 	if (!*p->id)
@@ -194,7 +189,7 @@ void process_lost(struct process *p)
 	if (!p->exited) {
 		p->exited = true;
 		p->exit_status = SHIM_KILLED;
-		p->exited_ns = now_ns();
+		p->exited_ns = clock_real_ns();
 	}
 	procio_done(&p->io);
 	stop(p);

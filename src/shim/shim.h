@@ -20,6 +20,7 @@
  *	process.c	a process of one (its first, or an exec): streams, exit, waiting
  *	pod.c		the machine: starts with the first Create, ends with the pod
  *	mounts.c	what the machine sees of the host
+ *	record.c	what other podvm commands see of it
  *	events.c, oom.c, procio.c, logger.c, stats.c
  *
  * The container that Kubernetes calls sandbox (pause) is the machine itself: nothing runs for it
@@ -133,6 +134,7 @@ struct task {
 	struct ttrpc_call *call;	 /* Create, Start or Delete */
 	char *names[SPEC_MAX_BINDS + 1]; /* of the shared directory */
 	size_t n_names;
+	struct rundir_state record; /* see record.h */
 };
 
 /**

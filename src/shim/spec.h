@@ -23,14 +23,9 @@
 #include "oci/json.h"
 #include "oci/oci.h"
 
-#define SPEC_CONTAINER_TYPE	"io.kubernetes.cri.container-type"
-#define SPEC_SANDBOX_NAME	"io.kubernetes.cri.sandbox-name"
-#define SPEC_SANDBOX_NAMESPACE	"io.kubernetes.cri.sandbox-namespace"
-#define SPEC_CONTAINER_NAME	"io.kubernetes.cri.container-name"
-#define SPEC_IMAGE_NAME		"io.kubernetes.cri.image-name"
-#define SPEC_SANDBOX_CPU_QUOTA	"io.kubernetes.cri.sandbox-cpu-quota"
-#define SPEC_SANDBOX_CPU_PERIOD "io.kubernetes.cri.sandbox-cpu-period"
-#define SPEC_SANDBOX_MEMORY	"io.kubernetes.cri.sandbox-memory"
+#define SPEC_CONTAINER_TYPE "io.kubernetes.cri.container-type"
+#define SPEC_CONTAINER_NAME "io.kubernetes.cri.container-name"
+#define SPEC_IMAGE_NAME	    "io.kubernetes.cri.image-name"
 
 #define SPEC_MAX_BINDS	 128
 #define SPEC_MAX_DEVICES 128

@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/str.h"
+#include "config/config.h"
 #include "shim/spec.h"
 #include "shim/spec_internal.h"
 
@@ -14,6 +15,8 @@
 
 void spec_pod_done(struct spec_pod *p)
 {
+	free(p->name);
+	free(p->namespace);
 	free(p->hostname);
 	free(p->netns);
 	free(p->cgroup);
@@ -46,7 +49,7 @@ static uint64_t limit(int64_t v)
 
 static int add_annotation(struct spec_pod *p, const char *name, const char *value, struct err *e)
 {
-	if (!str_starts(name, SPEC_OWN_ANNOTATION))
+	if (!str_starts(name, CONFIG_ANNOTATION_PREFIX))
 		return 0;
 	return oci_map_add(&p->annotations, name, value) < 0 ? err_oom(e) : 0;
 }
@@ -131,6 +134,9 @@ int spec_pod_from_config(struct json_object *spec, bool sandbox, struct spec_pod
 	read_size(spec, linux_spec, sandbox, ret);
 	r = set_names(ret, spec_string(spec, "hostname"), spec_string(net, "path"),
 		      spec_string(linux_spec, "cgroupsPath"), e);
+	if (r == 0 && (str_set(&ret->name, spec_annotation(spec, SPEC_SANDBOX_NAME)) < 0 ||
+		       str_set(&ret->namespace, spec_annotation(spec, SPEC_SANDBOX_NAMESPACE)) < 0))
+		r = err_oom(e);
 	if (r == 0)
 		r = read_annotations(spec, ret, e);
 	return r < 0 ? r : read_sysctl(linux_spec, &ret->sysctl, e);
@@ -185,5 +191,9 @@ int spec_pod_from_cri(const Runtime__V1__PodSandboxConfig *config, const char *i
 		ret->cpus = whole_cpus(limit(resources->cpu_quota), limit(resources->cpu_period));
 	}
 	r = set_names(ret, config->hostname, netns, cgroup, e);
+	if (r == 0 && config->metadata &&
+	    (str_set(&ret->name, config->metadata->name) < 0 ||
+	     str_set(&ret->namespace, config->metadata->namespace_) < 0))
+		r = err_oom(e);
 	return r < 0 ? r : copy_maps(config, ret, e);
 }

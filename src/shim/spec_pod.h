@@ -19,21 +19,24 @@
 #define SPEC_SANDBOX_CPU_PERIOD "io.kubernetes.cri.sandbox-cpu-period"
 #define SPEC_SANDBOX_MEMORY	"io.kubernetes.cri.sandbox-memory"
 
-/* Annotations that are ours, see struct spec_pod. */
-#define SPEC_OWN_ANNOTATION "podvm.io/"
+#define SPEC_SANDBOX_NAME      "io.kubernetes.cri.sandbox-name"
+#define SPEC_SANDBOX_NAMESPACE "io.kubernetes.cri.sandbox-namespace"
 
 /**
  * struct spec_pod - A pod
+ * @name, @namespace: As Kubernetes calls it, NULL: it doesn't
  * @hostname:	May be empty
  * @netns:	Path of the network namespace, NULL: an own one without anything in it
  * @host_network: The host's network namespace is asked for
  * @cgroup:	As linux.cgroupsPath of a runtime spec, may be empty
  * @sysctl:	To be set in the guest
- * @annotations: Those whose name begins with SPEC_OWN_ANNOTATION
+ * @annotations: Those for config_annotate()
  * @memory:	Limit of all containers in bytes, 0: none is known
  * @cpus:	CPUs that their limit amounts to, rounded up; 0: none is known
  */
 struct spec_pod {
+	char *name;
+	char *namespace;
 	char *hostname;
 	char *netns;
 	bool host_network;

@@ -11,6 +11,7 @@
 #include "sandbox/container.h"
 #include "shim/create.h"
 #include "shim/mounts.h"
+#include "shim/record.h"
 #include "shim/volumes.h"
 
 struct task *task_find(struct shim *shim, const char *id)
@@ -86,6 +87,7 @@ void task_free(struct task *t)
 	remove_shares(t);
 	free(t->id);
 	free(t->bundle);
+	rundir_state_done(&t->record);
 	free(t);
 }
 
@@ -98,6 +100,7 @@ void task_publish_oom(struct task *t)
 	t->oom_told = true;
 	event.container_id = t->id;
 	events_publish(t->shim->events, "/tasks/oom", &event.base);
+	record_oom(t);
 }
 
 /* ---- start ---- */
@@ -114,6 +117,7 @@ static void publish_start(struct task *t)
 static void started(struct task *t)
 {
 	publish_start(t);
+	record_started(t);
 	service_reply_start(t->shim, TAKE_PTR(t->call));
 	process_started(&t->init);
 }
@@ -214,6 +218,7 @@ static void deleted(struct task *t)
 	struct ttrpc_call *call = TAKE_PTR(t->call);
 
 	publish_delete(t);
+	record_deleted(t);
 	service_reply_delete(&t->init, call);
 	task_free(t);
 }

@@ -11,10 +11,14 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "vmm/vmm-internal.h"
 
 /* Where a line of stderr is put together; longer ones lose their end. */
 #define STDERR_LINE 256
+
+/* Lines of it that are logged: one that was taken over by its guest could write for ever. */
+#define LOGGED_MAX 100
 
 struct vmm_proc {
 	struct loop *loop;
@@ -25,6 +29,7 @@ struct vmm_proc {
 	pid_t pid;
 	char line[STDERR_LINE];
 	size_t len;
+	unsigned int logged;
 	struct vmm_exit exit;
 	void (*exited)(void *data, const struct vmm_exit *exit);
 	void *data;
@@ -32,8 +37,14 @@ struct vmm_proc {
 
 static void end_of_line(struct vmm_proc *p)
 {
-	if (p->len > 0)
+	char quoted[sizeof(p->exit.message) + 64];
+
+	if (p->len > 0) {
 		printable(p->exit.message, sizeof(p->exit.message), p->line, p->len);
+		if (p->logged++ < LOGGED_MAX)
+			log_info("monitor", "line=%s",
+				 log_quote(quoted, sizeof(quoted), p->exit.message));
+	}
 	p->len = 0;
 }
 

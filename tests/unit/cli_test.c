@@ -17,8 +17,10 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/spawn.h"
+#include "cli/check_containerd.h"
 #include "cli/cli.h"
 #include "cli/log_reader.h"
+#include "cli/machine_log.h"
 #include "cli/procs.h"
 #include "sandbox/log_writer.h"
 
@@ -274,6 +276,108 @@ static void test_log_line(void **state)
 	assert_memory_equal(line.text, "a  b", 4);
 }
 
+/* ---- containerd's configuration ---- */
+
+static void test_containerd_config(void **state)
+{
+	static const struct {
+		const char *text;
+		const char *handler;
+		bool annotations;
+		const char *conf;
+		const char *bin;
+	} cases[] = {
+		{ "version = 2\n"
+		  "  [plugins.\"io.containerd.grpc.v1.cri\".cni]\n"
+		  "    bin_dir = \"/opt/cni/bin\"\n"
+		  "    conf_dir = \"/etc/cni/net.d\"\n"
+		  "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n"
+		  "    pod_annotations = [\"x\"]\n"
+		  "    runtime_type = \"io.containerd.runc.v2\"\n",
+		  NULL, false, "/etc/cni/net.d", "/opt/cni/bin" },
+		{ "[plugins.'io.containerd.cri.v1.runtime'.cni]\n"
+		  "  bin_dir = ''\n"
+		  "  bin_dirs = ['/usr/lib/cni', '/other']\n"
+		  "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm]\n"
+		  "  runtime_type = 'io.containerd.podvm.v2'\n"
+		  "  pod_annotations = ['podvm.io/*']\n"
+		  "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm.options]\n"
+		  "  runtime_type = 'x'\n",
+		  "vm", true, NULL, "/usr/lib/cni" },
+		{ "[\n[]\n = \nruntime_type = 'io.containerd.podvm.v2'\nx = '\n", NULL, false, NULL,
+		  NULL },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		_cleanup_(containerd_config_done) struct containerd_config c = { 0 };
+		_cleanup_(freep) char *text = strdup(cases[i].text);
+
+		assert_int_equal(containerd_config_parse(text, &c), 0);
+		assert_string_equal(c.handler ? c.handler : "",
+				    cases[i].handler ? cases[i].handler : "");
+		assert_int_equal(c.annotations, cases[i].annotations);
+		assert_string_equal(c.cni_conf ? c.cni_conf : "",
+				    cases[i].conf ? cases[i].conf : "");
+		assert_string_equal(c.cni_bin ? c.cni_bin : "", cases[i].bin ? cases[i].bin : "");
+	}
+}
+
+/* ---- the log of a machine ---- */
+
+#define SECOND UINT64_C(1000000000)
+
+static void expect_entry(const struct machine_log *log, size_t i, uint64_t time_ns,
+			 const char *source, const char *text)
+{
+	assert_true(i < log->n);
+	assert_int_equal(log->v[i].time_ns, time_ns);
+	assert_string_equal(log->v[i].source, source);
+	assert_string_equal(log->v[i].text, text);
+}
+
+static void add_shim(struct machine_log *log, const char *line)
+{
+	assert_int_equal(machine_log_add_shim(log, line, strlen(line)), 0);
+}
+
+static void test_machine_log_is_in_the_order_of_time(void **state)
+{
+	static const char guest[] = "[    0.000000] Linux version\n"
+				    "[    1.500000] podvm-agent: level=info msg=\"ready\"\r\n"
+				    "a line without a time\n"
+				    "\n"
+				    "[   12.000001] cut o";
+	struct machine_log log = { 0 };
+
+	assert_int_equal(machine_log_add_guest(&log, SECOND, guest, strlen(guest)), 0);
+	add_shim(&log, "time=\"1970-01-01T00:00:02.000Z\" level=info msg=\"the shim serves\"");
+	add_shim(&log,
+		 "time=\"1970-01-01T00:00:20.500Z\" level=info msg=\"monitor\" line=\"oops\"");
+	add_shim(&log, "time=\"no time\" level=info");
+	add_shim(&log, "cut off");
+	machine_log_sort(&log);
+	expect_entry(&log, 0, SECOND, "kernel", "Linux version");
+	expect_entry(&log, 1, 2 * SECOND, "shim", "level=info msg=\"the shim serves\"");
+	expect_entry(&log, 2, 2 * SECOND + SECOND / 2, "agent", "level=info msg=\"ready\"");
+	expect_entry(&log, 3, 2 * SECOND + SECOND / 2, "kernel", "a line without a time");
+	expect_entry(&log, 4, 13 * SECOND + 1000, "kernel", "cut o");
+	expect_entry(&log, 5, 20 * SECOND + SECOND / 2, "monitor", "\"oops\"");
+	assert_int_equal(log.n, 6);
+	machine_log_done(&log);
+}
+
+/* The guest writes what it likes. */
+static void test_machine_log_of_a_guest_that_lies(void **state)
+{
+	static const char guest[] = "[99999999999999999999.999999] x\n[\n[]\n[ 1.2\n[1.x] y\n]";
+	struct machine_log log = { 0 };
+
+	assert_int_equal(machine_log_add_guest(&log, SECOND, guest, strlen(guest)), 0);
+	assert_int_equal(log.n, 6);
+	expect_entry(&log, 1, log.v[0].time_ns, "kernel", "[");
+	machine_log_done(&log);
+}
+
 /* ---- processes ---- */
 
 static void test_host_processes(void **state)
@@ -319,6 +423,9 @@ int main(void)
 		LOG_TEST(test_both_files_are_read_from_the_start),
 		LOG_TEST(test_what_is_no_line_is_skipped),
 		cmocka_unit_test(test_log_line),
+		cmocka_unit_test(test_containerd_config),
+		cmocka_unit_test(test_machine_log_is_in_the_order_of_time),
+		cmocka_unit_test(test_machine_log_of_a_guest_that_lies),
 		cmocka_unit_test(test_host_processes),
 	};
 

@@ -57,6 +57,30 @@ static void create(const char *name, bool auto_remove, struct rundir *rd)
 	rundir_state_done(&st);
 }
 
+/* The id of what is found, of a container after a slash. */
+static int find_any(const char *what, char *id, size_t size)
+{
+	_cleanup_(freep) char *container = NULL;
+	struct rundir rd = RUNDIR_INIT;
+	struct err e = { 0 };
+	int r = rundir_find(dir, what, &rd, &container, &e);
+
+	if (r == 0)
+		snprintf(id, size, "%s%s%s", rd.id, container ? "/" : "",
+			 container ? container : "");
+	rundir_close(&rd);
+	return r;
+}
+
+static int find(const char *what, struct rundir *ret, struct err *e)
+{
+	_cleanup_(freep) char *container = NULL;
+	int r = rundir_find(dir, what, ret, &container, e);
+
+	assert_null(container);
+	return r;
+}
+
 static void test_state_survives(void **state)
 {
 	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
@@ -126,6 +150,58 @@ static void test_containers_of_a_pod(void **state)
 	c.id = (char *)"../c";
 	assert_int_equal(rundir_add_container(&rd, &c, "{}"), -EINVAL);
 	assert_int_equal(rundir_open_container(&rd, ".."), -ENOENT);
+}
+
+/* A pod with containers; "lone" is called as its container. */
+static void create_pod(const char *id, const char *name, const char *const *containers)
+{
+	_cleanup_(rundir_state_done) struct rundir_state st = { 0 };
+	_cleanup_(rundir_close) struct rundir rd = RUNDIR_INIT;
+
+	assert_int_equal(rundir_create_id(dir, id, &rd, NULL), 0);
+	st = a_state(&rd, name);
+	st.pod = true;
+	assert_int_equal(rundir_write_state(&rd, &st), 0);
+	for (; *containers; containers += 2) {
+		struct rundir_state c = { .id = (char *)containers[0],
+					  .name = (char *)containers[1] };
+
+		assert_int_equal(rundir_add_container(&rd, &c, "{}"), 0);
+	}
+}
+
+static void test_containers_are_found(void **state)
+{
+	static const struct {
+		const char *what;
+		int result;
+		const char *found;
+	} cases[] = {
+		{ "web", 0, "aaa1" },
+		{ "aaa", 0, "aaa1" },
+		{ "ccc1", 0, "aaa1/ccc1" },
+		{ "cc", -ENOTUNIQ, NULL },
+		{ "app", 0, "aaa1/ccc1" },
+		{ "sidecar", -ENOTUNIQ, NULL },
+		{ "web/sidecar", 0, "aaa1/ccc2" },
+		{ "bbb1/sidecar", 0, "bbb1/ddd1" },
+		{ "aaa/ccc2", 0, "aaa1/ccc2" },
+		{ "web/", -ENOENT, NULL },
+		{ "web/none", -ENOENT, NULL },
+		{ "/sidecar", -ENOENT, NULL },
+		{ "lone", 0, "default_lone" },
+		{ "lone/lone", 0, "default_lone/lone" },
+	};
+	char id[300];
+
+	create_pod("aaa1", "web", (const char *const[]){ "ccc1", "app", "ccc2", "sidecar", NULL });
+	create_pod("bbb1", "db", (const char *const[]){ "ddd1", "sidecar", NULL });
+	create_pod("default_lone", "lone", (const char *const[]){ "lone", "lone", NULL });
+	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
+		assert_int_equal(find_any(cases[i].what, id, sizeof(id)), cases[i].result);
+		if (cases[i].found)
+			assert_string_equal(id, cases[i].found);
+	}
 }
 
 static char *event_lines(const char *name)
@@ -232,15 +308,15 @@ static void test_find(void **state)
 	create("web", false, &a);
 	create("db", false, &b);
 	snprintf(start, sizeof(start), "%s", b.id);
-	assert_int_equal(rundir_find(dir, "web", &found, &e), 0);
+	assert_int_equal(find("web", &found, &e), 0);
 	assert_string_equal(found.id, a.id);
 	rundir_close(&found);
-	assert_int_equal(rundir_find(dir, start, &found, &e), 0);
+	assert_int_equal(find(start, &found, &e), 0);
 	assert_string_equal(found.id, b.id);
 	rundir_close(&found);
-	assert_int_equal(rundir_find(dir, "we", &found, &e), -ENOENT);
-	assert_int_equal(rundir_find(dir, "", &found, &e), -ENOENT);
-	assert_int_equal(rundir_find(dir, "../web", &found, &e), -ENOENT);
+	assert_int_equal(find("we", &found, &e), -ENOENT);
+	assert_int_equal(find("", &found, &e), -ENOENT);
+	assert_int_equal(find("../web", &found, &e), -ENOENT);
 	assert_true(*e.hint);
 }
 
@@ -255,7 +331,7 @@ static void test_name_goes_before_start_of_id(void **state)
 	create("web", false, &a);
 	snprintf(start, sizeof(start), "%s", a.id);
 	create(start, false, &b);
-	assert_int_equal(rundir_find(dir, start, &found, &e), 0);
+	assert_int_equal(find(start, &found, &e), 0);
 	assert_string_equal(found.id, b.id);
 	rundir_close(&found);
 }
@@ -277,7 +353,7 @@ static void test_ambiguous_start(void **state)
 		if (++seen[(unsigned char)rds[i].id[0]] == 2)
 			start[0] = rds[i].id[0];
 	}
-	assert_int_equal(rundir_find(dir, start, &found, &e), -ENOTUNIQ);
+	assert_int_equal(find(start, &found, &e), -ENOTUNIQ);
 	for (size_t i = 0; i < ARRAY_SIZE(rds); i++)
 		rundir_close(&rds[i]);
 }
@@ -289,7 +365,7 @@ static void test_owner_is_known_by_its_lock(void **state)
 	struct err e = { 0 };
 
 	create("web", false, &rd);
-	assert_int_equal(rundir_find(dir, "web", &other, &e), 0);
+	assert_int_equal(find("web", &other, &e), 0);
 	assert_true(rundir_owner_alive(&other));
 	/* Nothing to recover while it lives. */
 	assert_int_equal(rundir_recover(&other, &e), 0);
@@ -355,7 +431,7 @@ static void test_crash_is_cleaned_up(void **state)
 	struct err e = { 0 };
 
 	assert_true(runs(helper));
-	assert_int_equal(rundir_find(dir, "web", &rd, &e), 0);
+	assert_int_equal(find("web", &rd, &e), 0);
 	assert_int_equal(rundir_recover(&rd, &e), 1);
 	assert_int_equal(poll(&ended, 1, 0), 1);
 	assert_int_equal(rundir_read_state(&rd, &st, &e), 0);
@@ -376,7 +452,7 @@ static void test_crash_of_one_to_be_removed(void **state)
 
 	crash(true, false);
 	rundir_recover_all(dir);
-	assert_int_equal(rundir_find(dir, "web", &rd, &e), -ENOENT);
+	assert_int_equal(find("web", &rd, &e), -ENOENT);
 }
 
 /* Killed after it had said how it ended, and before it had removed itself. */
@@ -422,7 +498,7 @@ static void test_crash_without_a_state(void **state)
 	assert_int_equal(rundir_create(dir, &rd, &e), 0);
 	rundir_close(&rd);
 	rundir_recover_all(dir);
-	assert_int_equal(rundir_find(dir, rd.id, &found, &e), -ENOENT);
+	assert_int_equal(find(rd.id, &found, &e), -ENOENT);
 }
 
 static void test_line_cut_off_by_the_crash(void **state)
@@ -465,6 +541,7 @@ static void test_removed(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_containers_are_found),
 		TEST(test_containers_of_a_pod),
 		TEST(test_events),
 		TEST(test_events_are_bounded),
