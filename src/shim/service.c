@@ -4,6 +4,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <signal.h>
+#include <stdlib.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -14,6 +16,9 @@
 #include "shim/sandbox_service.h"
 #include "shim/stats.h"
 #include "shim/task.h"
+
+/* Time for the guest to take a signal. It may be emulated, on a busy host. */
+#define SIGNAL_TIMEOUT_MS 20000
 
 #define T(name) Containerd__Task__V2__##name
 #define HANDLER(name) \
@@ -324,15 +329,44 @@ static void kill_sandbox(struct task *t, uint32_t signum, struct ttrpc_call *cal
 	service_reply_empty(call);
 }
 
+struct killing {
+	struct ttrpc_call *call;
+	struct pod *pod;
+};
+
 static void on_killed(void *data, const ProtobufCMessage *resp, const struct err *e)
 {
-	struct ttrpc_call *call = data;
+	struct killing *k = data;
 
-	/* It ended meanwhile, which is what was wanted. */
-	if (e && e->code != -ENOENT && e->code != -ECONNRESET)
-		ttrpc_reply_err(call, e);
-	else
-		service_reply_empty(call);
+	/* A guest that stands still would keep its pod for ever: its machine is ended. */
+	if (e && e->code == -ETIMEDOUT) {
+		log_error("the guest doesn't answer: it is ended", "sandbox=%s", k->pod->rundir.id);
+		pod_stop(k->pod);
+		service_reply_empty(k->call);
+	} else if (e && e->code != -ENOENT && e->code != -ECONNRESET) {
+		ttrpc_reply_err(k->call, e);
+	} else {
+		/* It took it, or ended meanwhile, which is what was wanted. */
+		service_reply_empty(k->call);
+	}
+	free(k);
+}
+
+static void send_signal(struct ttrpc_call *call, struct task *t,
+			const Podvm__Agent__V1__SignalRequest *sig)
+{
+	struct killing *k = malloc(sizeof(*k));
+	int r = -ENOMEM;
+
+	if (k) {
+		*k = (struct killing){ .call = call, .pod = &t->shim->pod };
+		r = agent_call(agent(t), "Signal", &sig->base, SIGNAL_TIMEOUT_MS, on_killed, k,
+			       NULL);
+	}
+	if (r < 0) {
+		ttrpc_reply_error(call, ttrpc_code_from_errno(r), "cannot call the guest");
+		free(k);
+	}
 }
 
 HANDLER(serve_kill)
@@ -359,7 +393,7 @@ HANDLER(serve_kill)
 	sig.exec_id = p->id;
 	sig.signal = req->signal;
 	sig.all = req->all;
-	forward(call, p->task, "Signal", &sig.base, on_killed);
+	send_signal(call, p->task, &sig);
 }
 
 /* ---- pause, resume ---- */

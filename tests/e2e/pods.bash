@@ -26,7 +26,7 @@ run_pod() {
 # create_container POD NAME SCRIPT: prints its id. It has a volume.
 create_container() {
 	mkdir -p "$CONTAINERD/volume"
-	cri CreateContainer "$(jq -n --arg pod "$1" --argjson pc "$(pod_config pod)" \
+	cri CreateContainer "$(jq -n --arg pod "$1" --argjson pc "$(pod_config "$1")" \
 		--arg name "$2" --arg script "$3" --arg image "$image" \
 		--arg volume "$CONTAINERD/volume" '{pod_sandbox_id: $pod, sandbox_config: $pc,
 			config: {metadata: {name: $name}, image: {image: $image},
