@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -42,6 +43,9 @@ struct volume_set {
  * @n_batch:	Of them, those that are under way
  * @timer:	Until the next reading, if @armed
  * @changed:	There was an event since the last reading
+ * @unreadable:	It couldn't be read the last time, which was logged
+ * @pause_ms:	From an event to the reading
+ * @read_ms:	When it was read last
  * @failures:	How often sending has failed in a row
  * @done:	Until the first copy is there
  */
@@ -68,6 +72,9 @@ struct volume {
 	struct loop_timer *timer;
 	bool armed;
 	bool changed;
+	bool unreadable;
+	uint64_t pause_ms;
+	uint64_t read_ms;
 	unsigned int failures;
 	sandbox_done done;
 	void *data;
@@ -76,6 +83,15 @@ struct volume {
 static void arm(struct volume *v, uint64_t ms)
 {
 	v->armed = loop_timer_set(v->timer, ms) == 0;
+}
+
+/* What changes all the time, such as a log file, is read less and less often. */
+static void arm_for_event(struct volume *v)
+{
+	bool again = clock_ms() - v->read_ms < 2 * v->pause_ms;
+
+	v->pause_ms = again ? MIN(2 * v->pause_ms, (uint64_t)VOLUME_MAX_MS) : VOLUME_SETTLE_MS;
+	arm(v, v->pause_ms);
 }
 
 /* ---- sending ---- */
@@ -90,9 +106,14 @@ static void drop_changes(struct volume *v)
 static void tell(struct volume *v, const struct err *e)
 {
 	sandbox_done done = v->done;
+	struct err err = { 0 };
 
 	v->done = NULL;
-	done(v->data, e);
+	if (e) {
+		err = *e;
+		err_wrap(&err, "cannot copy %s", v->source);
+	}
+	done(v->data, e ? &err : NULL);
 }
 
 static void log_failure(const struct volume *v, const struct err *e, const char *what)
@@ -129,7 +150,7 @@ static void succeeded(struct volume *v)
 	v->next = (struct volume_tree){ 0 };
 	v->failures = 0;
 	if (v->changed)
-		arm(v, VOLUME_SETTLE_MS);
+		arm_for_event(v);
 	if (v->done)
 		tell(v, NULL);
 }
@@ -228,14 +249,14 @@ static int make_changes(struct volume *v)
 static void unreadable(struct volume *v, int code, const struct err *e)
 {
 	volume_tree_done(&v->next);
-	if (code == -EAGAIN)
+	if (code == -EAGAIN) {
 		arm(v, VOLUME_SETTLE_MS);
-	else if (v->done)
+	} else if (v->done) {
 		tell(v, e);
-	else if (code != -ESTALE)
-		log_failure(v, e,
-			    "a volume has changed and can't be copied, the guest keeps "
-			    "what it has");
+	} else if (code != -ESTALE && !v->unreadable) {
+		log_failure(v, e, "a volume can't be copied, the guest keeps what it has");
+		v->unreadable = true;
+	}
 }
 
 static void on_timer(void *data)
@@ -246,11 +267,13 @@ static void on_timer(void *data)
 
 	v->armed = false;
 	v->changed = false;
+	v->read_ms = clock_ms();
 	r = read_source(v, &e);
 	if (r < 0) {
 		unreadable(v, r, &e);
 		return;
 	}
+	v->unreadable = false;
 	r = make_changes(v);
 	if (r == 0 && v->n_changes == 0) {
 		succeeded(v);
@@ -277,7 +300,7 @@ static void note_event(struct volume_set *set, const struct inotify_event *ev)
 			v->watch = -EBADF;
 		v->changed = true;
 		if (!v->call && !v->armed)
-			arm(v, VOLUME_SETTLE_MS);
+			arm_for_event(v);
 	}
 }
 
@@ -413,6 +436,7 @@ int volume_add(struct volume_set *set, const struct volume_config *config, sandb
 	list_init(&v->node);
 	v->set = set;
 	v->watch = -EBADF;
+	v->pause_ms = VOLUME_SETTLE_MS;
 	v->done = done;
 	v->data = data;
 	r = copy_config(v, config);

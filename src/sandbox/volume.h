@@ -13,8 +13,8 @@
  * because the kernel allows few. Whatever an event says, the volume is read as a whole
  * (volume_tree.h), compared with what the guest has, and the differences are sent in the order in
  * which the kubelet makes its changes. So lost events (an overflow) cost nothing but reading
- * everything. Bursts are read once, VOLUME_SETTLE_MS after their first event; changes that come
- * while others are being sent are read after that.
+ * everything. Bursts are read once, VOLUME_SETTLE_MS after their first event, what changes all the
+ * time after longer pauses; changes that come while others are being sent are read after that.
  *
  * A directory is watched, but not what is below it: the kubelet never changes what it has
  * published, it makes a new directory and renames a link (..data). A file is watched as an inode:
@@ -34,6 +34,7 @@
 #include "sandbox/sandbox.h"
 
 #define VOLUME_SETTLE_MS 50
+#define VOLUME_MAX_MS	 1600 /* the same for what never comes to rest */
 
 struct volume;
 struct volume_set;

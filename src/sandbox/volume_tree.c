@@ -12,8 +12,9 @@
 #include "base/fd.h"
 #include "base/str.h"
 
-#define DATA_LINK "..data"
-#define PATH_SIZE 1024
+#define DATA_LINK  "..data"
+#define PATH_SIZE  1024
+#define OPEN_FLAGS (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC)
 
 /* ---- a state ---- */
 
@@ -172,7 +173,6 @@ static int start_entry(struct volume_entry *n, const char *path, const struct st
  */
 struct walk {
 	struct volume_tree *t;
-	const char *source;
 	dev_t dev;
 	char data[NAME_MAX + 1];
 	struct err *e;
@@ -190,46 +190,52 @@ static bool unpublished(const struct walk *w, const char *path)
 
 static int read_directory(struct walk *w, int fd, const char *path, unsigned int depth);
 
+/* A file or link; one that has gone meanwhile is none. */
+static int read_leaf(struct walk *w, int dir, const char *name, const char *path,
+		     const struct stat *st)
+{
+	_cleanup_(close_fdp) int fd = -EBADF;
+	struct volume_entry n;
+	int r = start_entry(&n, path, st, w->e);
+
+	if (r == 0 && S_ISLNK(st->st_mode)) {
+		r = read_target(dir, name, path, &n, w->e);
+	} else if (r == 0) {
+		fd = openat(dir, name, OPEN_FLAGS);
+		r = fd < 0 ? err_errno(w->e, -errno, "cannot open %s", path)
+			   : read_data(fd, path, &n, w->e);
+	}
+	if (r < 0) {
+		entry_done(&n);
+		return r == -ENOENT ? 0 : r;
+	}
+	w->t->bytes += n.size;
+	if (add(w->t, &n) < 0)
+		return err_oom(w->e);
+	return w->t->bytes > VOLUME_MAX_BYTES
+		       ? err_set(w->e, -EFBIG, "it has more than %zu bytes", VOLUME_MAX_BYTES)
+		       : 0;
+}
+
 static int read_child(struct walk *w, int dir, const char *name, const char *path,
 		      unsigned int depth)
 {
-	int flags = O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC;
-	_cleanup_(close_fdp) int fd = -EBADF;
-	struct volume_entry n;
 	struct stat st;
-	int r;
+	int fd;
 
 	if (fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
 		return errno == ENOENT ? 0 : err_errno(w->e, -errno, "cannot read %s", path);
 	if (w->t->n == VOLUME_MAX_ENTRIES)
-		return err_set(w->e, -EFBIG, "%s has more than %d entries", w->source,
-			       VOLUME_MAX_ENTRIES);
-	if (S_ISLNK(st.st_mode) || S_ISREG(st.st_mode)) {
-		r = start_entry(&n, path, &st, w->e);
-		if (r == 0 && S_ISLNK(st.st_mode)) {
-			r = read_target(dir, name, path, &n, w->e);
-		} else if (r == 0) {
-			fd = openat(dir, name, flags);
-			r = fd < 0 ? err_errno(w->e, -errno, "cannot open %s", path)
-				   : read_data(fd, path, &n, w->e);
-		}
-		if (r < 0) {
-			entry_done(&n);
-			return r == -ENOENT ? 0 : r;
-		}
-		w->t->bytes += n.size;
-		if (w->t->bytes > VOLUME_MAX_BYTES)
-			r = err_set(w->e, -EFBIG, "%s has more than %zu bytes", w->source,
-				    VOLUME_MAX_BYTES);
-		return add(w->t, &n) < 0 ? err_oom(w->e) : r;
-	}
+		return err_set(w->e, -EFBIG, "it has more than %d entries", VOLUME_MAX_ENTRIES);
+	if (S_ISLNK(st.st_mode) || S_ISREG(st.st_mode))
+		return read_leaf(w, dir, name, path, &st);
 	if (!S_ISDIR(st.st_mode) || st.st_dev != w->dev)
-		return err_set(w->e, -EINVAL, "%s/%s is no directory, file or link of the volume",
-			       w->source, path);
-	fd = openat(dir, name, flags | O_DIRECTORY);
+		return err_set(w->e, -EINVAL, "%s is no directory, file or link of the volume",
+			       path);
+	fd = openat(dir, name, OPEN_FLAGS | O_DIRECTORY);
 	if (fd < 0)
 		return errno == ENOENT ? 0 : err_errno(w->e, -errno, "cannot open %s", path);
-	return read_directory(w, TAKE_FD(fd), path, depth + 1);
+	return read_directory(w, fd, path, depth + 1);
 }
 
 /* Takes @fd. */
@@ -246,11 +252,10 @@ static int read_directory(struct walk *w, int fd, const char *path, unsigned int
 		return err_oom(w->e);
 	}
 	if (depth > VOLUME_MAX_DEPTH)
-		return err_set(w->e, -EFBIG,
-			       "%s has directories below each other more than %d deep", w->source,
+		return err_set(w->e, -EFBIG, "it has directories more than %d deep",
 			       VOLUME_MAX_DEPTH);
 	if (fstat(fd, &st) < 0)
-		return err_errno(w->e, -errno, "cannot read %s", w->source);
+		return err_errno(w->e, -errno, "cannot read %s", path);
 	r = start_entry(&n, path, &st, w->e);
 	if (r == 0)
 		r = add(w->t, &n) < 0 ? err_oom(w->e) : 0;
@@ -261,7 +266,7 @@ static int read_directory(struct walk *w, int fd, const char *path, unsigned int
 			continue;
 		if (snprintf(child, sizeof(child), "%s%s%s", path, *path ? "/" : "", d->d_name) >=
 		    (int)sizeof(child))
-			return err_set(w->e, -EFBIG, "a path in %s is too long", w->source);
+			return err_set(w->e, -EFBIG, "a path in it is too long");
 		if (depth == 0 && unpublished(w, child))
 			continue;
 		r = read_child(w, fd, d->d_name, child, depth);
@@ -291,7 +296,7 @@ int volume_tree_read(struct volume_tree *t, const char *source, struct err *e)
 {
 	_cleanup_(close_fdp) int fd = open_top(source, e);
 	_cleanup_(close_fdp) int again = fd < 0 ? -EBADF : fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	struct walk w = { .t = t, .source = source, .e = e };
+	struct walk w = { .t = t, .e = e };
 	char after[NAME_MAX + 1];
 	struct stat st;
 	int r;

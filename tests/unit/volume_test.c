@@ -349,7 +349,8 @@ static void test_refused_at_first(void **state)
 	publish(f, "..1", "one", NULL);
 	f->refuse = 1;
 	assert_int_equal(add_dir(f), ttrpc_code_to_errno(TTRPC_UNKNOWN));
-	assert_string_equal(f->e.msg, "no room");
+	assert_non_null(strstr(f->e.msg, f->dir));
+	assert_non_null(strstr(f->e.msg, "no room"));
 	volume_free(f->volume);
 }
 
@@ -371,7 +372,7 @@ static void test_more_than_one_mebibyte_is_refused(void **state)
 	volume_free(f->volume);
 	make_large(f, "large", (off_t)VOLUME_MAX_FILE + 1);
 	assert_int_equal(add_dir(f), -EFBIG);
-	assert_string_equal(f->e.msg, "large has more than 1048576 bytes");
+	assert_non_null(strstr(f->e.msg, "large has more than 1048576 bytes"));
 	assert_non_null(strstr(f->e.hint, "1 MiB"));
 	volume_free(f->volume);
 }
