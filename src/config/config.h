@@ -42,6 +42,7 @@
 enum config_accel { CONFIG_ACCEL_AUTO, CONFIG_ACCEL_KVM, CONFIG_ACCEL_TCG };
 enum config_net { CONFIG_NET_USER, CONFIG_NET_NONE };
 enum config_switch { CONFIG_NO, CONFIG_YES };
+enum config_rootfs { CONFIG_ROOTFS_BLOCK, CONFIG_ROOTFS_VIRTIOFS };
 enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
 
 /* Strings are never NULL after a successful config_load(); sizes are bytes, durations ms. */
@@ -63,6 +64,9 @@ struct config {
 	uint64_t guest_overhead; /* added to the user's limit: guest kernel and agent */
 	uint64_t scratch_size;	 /* writable layer */
 	unsigned int debug;	 /* enum config_switch: debug variant of the guest image */
+
+	/* [storage] */
+	enum config_rootfs rootfs; /* of containerd's containers */
 
 	/* [start] */
 	uint64_t boot_timeout;	/* VMM started -> agent has dialled */

@@ -26,6 +26,11 @@ static const char *const pull_words[] = {
 	[CONFIG_PULL_NEVER] = "never",
 	NULL,
 };
+static const char *const rootfs_words[] = {
+	[CONFIG_ROOTFS_BLOCK] = "block",
+	[CONFIG_ROOTFS_VIRTIOFS] = "virtiofs",
+	NULL,
+};
 static const char *const level_words[] = {
 	[LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_WARN] = "warn",
@@ -72,6 +77,10 @@ const struct config_key config_keys[] = {
 	  "Size of a container's writable layer. It takes up only what is written." },
 	{ "vm", "debug", CONFIG_ENUM, AT(debug), 0, 0, switch_words, "no",
 	  "Whether the debug variant of the guest image is used, whose kernel prints all it has to say." },
+
+	{ "storage", "rootfs", CONFIG_ENUM, AT(rootfs), 0, 0, rootfs_words, "block",
+	  "How containers of containerd get their root file system: as block devices where that's\n"
+	  "possible, or always through virtiofs, directly from containerd's snapshot." },
 
 	{ "start", "boot_timeout", CONFIG_DURATION, AT(boot_timeout), SEC, 3600 * SEC, NULL, "60s",
 	  "How long a guest may take to boot. Emulation on a busy machine is slow." },

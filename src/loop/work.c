@@ -64,6 +64,28 @@ static void send_result(const struct message *m, const struct work_result *resul
 	(void)sendmsg(RESULT_FD, &msg, MSG_NOSIGNAL);
 }
 
+/*
+ * Let go of what the parent has open. The numbers stay in use: libuv closes those of its own again
+ * at the next fork(2), when they might be ours.
+ */
+static int release_fds(void)
+{
+	_cleanup_(close_fdp) int null_fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+	_cleanup_(closedirp) DIR *dir = opendir("/proc/self/fd");
+	struct dirent *d;
+
+	if (null_fd < 0 || !dir)
+		return -errno;
+	while ((d = readdir(dir))) {
+		int fd = atoi(d->d_name);
+
+		if (fd > RESULT_FD && fd != null_fd && fd != dirfd(dir) &&
+		    dup3(null_fd, fd, O_CLOEXEC) < 0)
+			return -errno;
+	}
+	return 0;
+}
+
 __attribute__((noreturn)) static void child_main(work_fn fn, void *arg, int fd, pid_t parent)
 {
 	struct work_result result = { 0 };
@@ -79,8 +101,9 @@ __attribute__((noreturn)) static void child_main(work_fn fn, void *arg, int fd, 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent || (fd != RESULT_FD && dup3(fd, RESULT_FD, O_CLOEXEC) < 0))
 		_exit(1);
-	close_range(RESULT_FD + 1, ~0U, 0);
-	m.code = fn(arg, &result, &m.e);
+	m.code = release_fds();
+	if (m.code == 0)
+		m.code = fn(arg, &result, &m.e);
 	if (m.code < 0 && !m.e.code)
 		err_errno(&m.e, m.code, "failed");
 	send_result(&m, &result);

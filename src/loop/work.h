@@ -21,7 +21,7 @@
 #include "base/err.h"
 #include "loop/loop.h"
 
-#define WORK_MAX_FDS 32
+#define WORK_MAX_FDS 40
 
 struct work;
 

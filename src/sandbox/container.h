@@ -27,7 +27,7 @@
 #include "sandbox/sandbox.h"
 
 #define CONTAINER_MAX_FILES  16
-#define CONTAINER_MAX_DISKS  16
+#define CONTAINER_MAX_DISKS  32
 #define CONTAINER_ROOTFS     "/run/podvm/containers/%s/rootfs" /* of an id */
 #define CONTAINER_FILE	     "/run/podvm/files/%s/%s"	       /* of an id and a name */
 #define CONTAINER_SHARED     "/run/podvm/shared"

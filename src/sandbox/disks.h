@@ -22,7 +22,7 @@
 
 #include "sandbox/sandbox.h"
 
-#define DISK_SET_MAX 20
+#define DISK_SET_MAX 36
 
 struct disk_set;
 

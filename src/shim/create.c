@@ -19,6 +19,7 @@ void create_free(struct task_create *c)
 	if (!c)
 		return;
 	stages_abort(&c->stages);
+	rootfs_free(c->root);
 	json_object_put(c->spec);
 	spec_plan_done(&c->plan);
 	free(c->rootfs);
@@ -213,7 +214,13 @@ static int start_pod(struct task *t, struct err *e)
 	return r < 0 ? r : pod_start(pod, e);
 }
 
-static int begin(struct task *t, struct err *e)
+/* What needs no machine begins at once, whether that runs or is about to. */
+static int begin_rootfs(struct task *t, struct err *e)
+{
+	return t->sandbox ? 0 : rootfs_begin(t, e);
+}
+
+static int read_spec(struct task *t, struct err *e)
 {
 	struct task_create *c = t->create;
 	const char *type;
@@ -231,16 +238,28 @@ static int begin(struct task *t, struct err *e)
 	type = spec_annotation(c->spec, SPEC_CONTAINER_TYPE);
 	t->sandbox = type && str_eq(type, "sandbox");
 	c->member = type && str_eq(type, "container");
+	return 0;
+}
+
+static int begin(struct task *t, struct err *e)
+{
+	int r = read_spec(t, e);
+
+	if (r < 0)
+		return r;
 	switch (t->shim->pod.state) {
 	case POD_NONE:
-		return start_pod(t, e);
+		r = start_pod(t, e);
+		return r < 0 ? r : begin_rootfs(t, e);
 	case POD_PREPARED:
 		return err_set(e, -ENOTCONN, "the machine of the pod hasn't been started");
 	case POD_STARTING:
-		return 0;
+		return begin_rootfs(t, e);
 	case POD_RUNNING:
-		go_on(t);
-		return 0;
+		r = begin_rootfs(t, e);
+		if (r == 0)
+			go_on(t);
+		return r;
 	case POD_STOPPING:
 	case POD_GONE:
 		break;

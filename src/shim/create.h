@@ -32,6 +32,7 @@ struct pod_volume;
  * @req:	Its request
  * @spec:	config.json, later the one for the guest
  * @member:	It's a container of a CRI pod
+ * @root:	Its root file system while it's prepared
  * @rootfs:	Where the root file system will be in the guest
  * @plan:	What the spec wants of the host
  * @config:	The container for the sandbox core
@@ -48,6 +49,7 @@ struct task_create {
 	struct json_object *spec;
 	bool member;
 	struct stages stages;
+	struct rootfs *root;
 	char *rootfs;
 	struct spec_plan plan;
 	struct container_config config;

@@ -2,14 +2,55 @@
 #include "shim/rootfs.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/str.h"
+#include "sandbox/disks.h"
 #include "shim/create.h"
 #include "shim/mounts.h"
+#include "shim/rootfs_work.h"
 #include "shim/task.h"
+#include "storage/scratch.h"
 #include "storage/virtiofs.h"
+
+/* A large image is copied, perhaps by another process that we wait for. */
+#define WORK_MS ((uint64_t)3600 * 1000)
+
+/* Disks of the machine that are left for others, such as volumes. */
+#define RESERVED_DISKS 4
+
+/**
+ * struct rootfs - A root file system that is prepared
+ * @job:	For the child
+ * @work:	The child, NULL: there is none
+ * @done:	It has ended, with @result or @e
+ * @awaited:	The stage waits for it
+ */
+struct rootfs {
+	struct rootfs_job job;
+	struct work *work;
+	bool done;
+	bool awaited;
+	struct work_result result;
+	struct err e;
+};
+
+void rootfs_free(struct rootfs *r)
+{
+	if (!r)
+		return;
+	work_free(r->work);
+	for (size_t i = 0; i < r->result.n_fds; i++)
+		close(r->result.fds[i]);
+	rootfs_plan_done(&r->job.plan);
+	free(r->job.cache);
+	free(r);
+}
+
+/* ---- shared by virtiofs ---- */
 
 /* Without mounts the spec names the root file system, in the bundle or anywhere. */
 static int bind_root(struct task *t, const char *name, struct err *e)
@@ -27,11 +68,17 @@ static int bind_root(struct task *t, const char *name, struct err *e)
 	return virtiofs_share_add(t->shim->pod.shared_dir, full, false, name, e);
 }
 
-static int share_rootfs(struct task *t, const char *name, struct err *e)
+static int share_rootfs(struct task *t, struct err *e)
 {
 	const Containerd__Task__V2__CreateTaskRequest *req = t->create->req;
-	int r = task_note_share(t, name, e);
+	_cleanup_(freep) char *name = str_printf("%s:rootfs", t->id);
+	int r;
 
+	t->create->rootfs = str_printf(CONTAINER_SHARED "/%s:rootfs", t->id);
+	if (!name || !t->create->rootfs)
+		return err_oom(e);
+	t->create->config.shared = true;
+	r = task_note_share(t, name, e);
 	if (r < 0)
 		return r;
 	return req->n_rootfs > 0
@@ -39,15 +86,145 @@ static int share_rootfs(struct task *t, const char *name, struct err *e)
 		       : bind_root(t, name, e);
 }
 
+/* ---- as disks ---- */
+
+static bool root_is_readonly(struct json_object *spec)
+{
+	struct json_object *root = json_get(spec, "root", json_type_object);
+	struct json_object *ro = root ? json_get(root, "readonly", json_type_boolean) : NULL;
+
+	return ro && json_object_get_boolean(ro);
+}
+
+static int plug_rootfs(struct task *t, struct err *e)
+{
+	struct rootfs *r = t->create->root;
+	const struct rootfs_plan *plan = &r->job.plan;
+	struct container_config *c = &t->create->config;
+	size_t n = r->result.n_fds - r->job.scratch;
+
+	t->create->rootfs = str_printf(CONTAINER_ROOTFS, t->id);
+	if (!t->create->rootfs)
+		return err_oom(e);
+	for (size_t i = 0; i < n; i++)
+		c->disks[i] = (struct container_disk){
+			.fd = r->result.fds[i],
+			.fstype = plan->kind == ROOTFS_DISK ? plan->fstype : "erofs",
+			.writable = plan->kind == ROOTFS_DISK && !plan->readonly,
+		};
+	c->n_disks = n;
+	if (r->job.scratch) {
+		c->scratch = CONTAINER_SCRATCH_DISK;
+		c->scratch_fd = r->result.fds[n];
+	} else if (plan->kind == ROOTFS_LAYERS && plan->upper) {
+		c->scratch = CONTAINER_SCRATCH_MEMORY;
+	}
+	log_debug("the root file system is on disks", "container=%s disks=%zu scratch=%s", t->id, n,
+		  r->job.scratch ? "yes" : "no");
+	return 0;
+}
+
+static bool has_disk_already(const struct rootfs *r)
+{
+	return r->job.plan.upper && scratch_is_kept(r->job.plan.upper);
+}
+
+/* The child has ended, or there was none. */
+static int finish(struct task *t, struct err *e)
+{
+	struct rootfs *r = t->create->root;
+	char text[512];
+
+	if (r->done && !r->e.code)
+		return plug_rootfs(t, e);
+	if (!r->done) {
+		log_debug("the root file system is shared", "container=%s reason=\"%s\"", t->id,
+			  r->job.plan.why);
+		return share_rootfs(t, e);
+	}
+	if (r->e.code == -EBUSY || has_disk_already(r)) {
+		*e = r->e;
+		return e->code;
+	}
+	log_warn("the root file system is shared, it can't be put on disks",
+		 "container=%s error=%s hint=\"%s\"", t->id,
+		 log_quote(text, sizeof(text), r->e.msg), r->e.hint);
+	return share_rootfs(t, e);
+}
+
+static void on_worked(void *data, struct work_result *result, const struct err *e)
+{
+	struct task *t = data;
+	struct rootfs *r = t->create->root;
+	struct err err = { 0 };
+
+	r->done = true;
+	if (e) {
+		r->e = *e;
+	} else {
+		r->result = *result;
+		result->n_fds = 0;
+	}
+	if (r->awaited)
+		stages_next(&t->create->stages, finish(t, &err) < 0 ? &err : NULL);
+}
+
+/*
+ * How many disks the root file system may have: the later the container, the fewer, so that there
+ * is room for more. Return: 0 when it has to be shared
+ */
+static size_t room_for_disks(const struct pod *pod)
+{
+	size_t room = pod_running(pod) ? disks_room(pod->sandbox) : VMM_MAX_DISKS;
+
+	if (room < RESERVED_DISKS + 4)
+		return 0;
+	/* One for the writable disk, one for what is prepared in the upper directory. */
+	return MAX((room - RESERVED_DISKS) / 2, 3) - 2;
+}
+
+static int fill_job(const struct task *t, struct rootfs_job *job)
+{
+	const struct config *config = &t->shim->pod.config;
+	const Containerd__Task__V2__CreateTaskRequest *req = t->create->req;
+
+	job->max_disks = room_for_disks(&t->shim->pod);
+	job->scratch_size = config->scratch_size;
+	job->cache = strdup(config->cache);
+	if (!job->cache || rootfs_plan(req->rootfs, req->n_rootfs, &job->plan) < 0)
+		return -ENOMEM;
+	job->scratch = job->plan.kind == ROOTFS_LAYERS && job->plan.upper &&
+		       !root_is_readonly(t->create->spec);
+	return 0;
+}
+
+int rootfs_begin(struct task *t, struct err *e)
+{
+	struct rootfs *r = calloc(1, sizeof(*r));
+
+	t->create->root = r;
+	if (!r || fill_job(t, &r->job) < 0)
+		return err_oom(e);
+	if (t->shim->pod.config.rootfs == CONFIG_ROOTFS_VIRTIOFS && !has_disk_already(r)) {
+		r->job.plan.kind = ROOTFS_SHARED;
+		r->job.plan.why = "the configuration says so";
+	} else if (r->job.max_disks == 0) {
+		r->job.plan.kind = ROOTFS_SHARED;
+		r->job.plan.why = "the machine has no room for more disks";
+	}
+	if (r->job.plan.kind == ROOTFS_SHARED)
+		return 0;
+	return work_new(t->shim->loop, "preparing the root file system", rootfs_work, &r->job,
+			WORK_MS, on_worked, t, &r->work, e);
+}
+
 int rootfs_prepare(void *obj, struct err *e)
 {
 	struct task *t = obj;
-	struct task_create *c = t->create;
-	_cleanup_(freep) char *name = str_printf("%s:rootfs", t->id);
+	struct rootfs *r = t->create->root;
 
-	c->rootfs = str_printf(CONTAINER_SHARED "/%s:rootfs", t->id);
-	if (!name || !c->rootfs)
-		return err_oom(e);
-	c->config.shared = true;
-	return share_rootfs(t, name, e);
+	if (!r->work || r->done)
+		return finish(t, e);
+	r->awaited = true;
+	return STAGE_PENDING;
 }

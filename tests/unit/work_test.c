@@ -16,6 +16,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/spawn.h"
 #include "loop/work.h"
 
 #define DEADLINE_MS 60000
@@ -200,6 +201,34 @@ static void test_child_holds_no_descriptors(void **state)
 	close(p[0]);
 }
 
+/* libuv does things at a fork, also at that of a child. */
+static int run_program(void *arg, struct work_result *result, struct err *e)
+{
+	static char *argv[] = { (char *)"sh", (char *)"-c", (char *)"echo -n seen >&3", NULL };
+	struct spawn s = SPAWN_INIT;
+	int p[2];
+
+	if (pipe2(p, O_CLOEXEC) < 0)
+		return -errno;
+	for (int i = 0; i < 8; i++)
+		result->fds[result->n_fds++] = fcntl(p[0], F_DUPFD_CLOEXEC, 3);
+	s.path = "/bin/sh";
+	s.argv = argv;
+	spawn_fd(&s, p[1]);
+	return spawn_run(&s, DEADLINE_MS, NULL, e);
+}
+
+static void test_child_runs_programs(void **state)
+{
+	struct fixture *f = *state;
+	char text[5] = "";
+
+	run(f, run_program, NULL);
+	assert_string_equal(f->e.msg, "");
+	assert_int_equal(read(f->fd, text, 4), 4);
+	assert_string_equal(text, "seen");
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -212,6 +241,7 @@ int main(void)
 		TEST(test_deadline),
 		TEST(test_freed_work_is_killed_and_nobody_called),
 		TEST(test_child_holds_no_descriptors),
+		TEST(test_child_runs_programs),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
