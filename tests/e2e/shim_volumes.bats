@@ -33,7 +33,7 @@ setup_file() {
 teardown_file() {
 	cri StopPodSandbox "{\"pod_sandbox_id\": \"$POD\"}" || true
 	cri RemovePodSandbox "{\"pod_sandbox_id\": \"$POD\"}" || true
-	umount -R "$K" || true
+	umount -R "$K"
 	teardown_containerd
 }
 
@@ -269,9 +269,12 @@ delete $old"
 
 @test "devices are the guest's of the same name" {
 	local id
-	id=$(DEVICES="/dev/fuse /dev/net/tun" run_container devices 'sleep 100000')
-	run -0 inside "$id" 'exec 3<>/dev/fuse 4<>/dev/net/tun; stat -c "%F %t:%T" /dev/fuse /dev/net/tun'
-	assert_equal "$output" $'character special file a:e5\ncharacter special file a:c8'
+	id=$(DEVICES="/dev/fuse /dev/net/tun" run_container devices 'sleep 100000' \
+		"$(mount_of /dev/fuse /mounted rw)")
+	run -0 inside "$id" 'exec 3<>/dev/fuse 4<>/dev/net/tun 5<>/mounted
+		stat -c "%F %t:%T" /dev/fuse /dev/net/tun /mounted'
+	assert_equal "$output" $'character special file a:e5\ncharacter special file a:c8
+character special file a:e5'
 	remove_container "$id"
 	mknod "$CONTAINERD/odd" c 240 7
 	DEVICES=$CONTAINERD/odd refused 'the guest has no device .*other' odd true
