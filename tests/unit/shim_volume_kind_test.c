@@ -210,6 +210,17 @@ static void test_memory_without_a_limit(void **state)
 	assert_int_equal(f->source.inodes, 0);
 }
 
+static void test_huge_pages(void **state)
+{
+	struct fixture *f = *state;
+
+	make_dir(f, POD "volumes/kubernetes.io~empty-dir/huge");
+	/* Not every kernel has them. */
+	if (mount("hugetlbfs", f->path, "hugetlbfs", 0, NULL) < 0)
+		skip();
+	refused(f, f->path, "huge pages");
+}
+
 /* As the kubelet mounts a subPath. */
 static void test_part_of_memory(void **state)
 {
@@ -292,6 +303,7 @@ int main(void)
 		TEST(test_termination_log),
 		TEST(test_memory),
 		TEST(test_memory_without_a_limit),
+		TEST(test_huge_pages),
 		TEST(test_part_of_memory),
 		TEST(test_subpath_of_something_else),
 		TEST(test_devices),

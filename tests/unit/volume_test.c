@@ -488,6 +488,30 @@ static void test_file_that_two_have(void **state)
 	assert_log(f, "file hosts 644 two; ");
 }
 
+/* The kernel's queue is full: nobody knows which volumes have changed. */
+static void test_lost_events(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *below = str_printf("%s/dir", f->dir);
+	_cleanup_(freep) char *hosts = str_printf("%s/hosts", f->dir);
+	_cleanup_(freep) char *limit = NULL;
+	struct volume_config config = { .source = below, .path = "/run/podvm/volumes/0" };
+
+	assert_int_equal(
+		file_read(AT_FDCWD, "/proc/sys/fs/inotify/max_queued_events", 32, &limit, NULL), 0);
+	assert_int_equal(mkdirat(f->fd, "dir", 0755), 0);
+	put_file(f, "hosts", "one", 0644);
+	assert_int_equal(add(f, &config), 0);
+	assert_int_equal(add_file(f, hosts), 0);
+	buf_consume(&f->log, buf_len(&f->log));
+	for (long i = atol(limit) / 2; i >= 0; i--) {
+		assert_int_equal(symlinkat("x", f->fd, "dir/x"), 0);
+		assert_int_equal(unlinkat(f->fd, "dir/x", 0), 0);
+	}
+	put_file(f, "hosts", "two", 0644);
+	await_end(f, "file hosts 644 two; ");
+}
+
 static void test_memory(void **state)
 {
 	struct fixture *f = *state;
@@ -542,6 +566,7 @@ int main(void)
 		TEST(test_file_that_is_written),
 		TEST(test_file_that_is_replaced),
 		TEST(test_file_that_two_have),
+		TEST(test_lost_events),
 		TEST(test_memory),
 		TEST(test_machine_ends),
 	};
