@@ -9,6 +9,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/sysctl.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 
@@ -102,12 +103,26 @@ int network_build_address(struct nl_request *req, uint32_t index, const char *ad
 	return 0;
 }
 
-static void route_mtu(struct nl_request *req, uint32_t mtu)
+static void route_metrics(struct nl_request *req, const Podvm__Agent__V1__Route *r)
 {
 	size_t nest = nl_nest(req, RTA_METRICS);
 
-	nl_attr_u32(req, RTAX_MTU, mtu);
+	if (r->mtu)
+		nl_attr_u32(req, RTAX_MTU, r->mtu);
+	if (r->advmss)
+		nl_attr_u32(req, RTAX_ADVMSS, r->advmss);
 	nl_nest_end(req, nest);
+}
+
+static bool route_has_device(const Podvm__Agent__V1__Route *r)
+{
+	return r->type == RTN_UNSPEC || r->type == RTN_UNICAST;
+}
+
+static bool route_type_valid(const Podvm__Agent__V1__Route *r)
+{
+	return route_has_device(r) || r->type == RTN_BLACKHOLE || r->type == RTN_UNREACHABLE ||
+	       r->type == RTN_PROHIBIT;
 }
 
 int network_build_route(struct nl_request *req, uint32_t index, const Podvm__Agent__V1__Route *r)
@@ -116,14 +131,15 @@ int network_build_route(struct nl_request *req, uint32_t index, const Podvm__Age
 		.rtm_table = RT_TABLE_MAIN,
 		.rtm_protocol = RTPROT_STATIC,
 		.rtm_scope = (uint8_t)r->scope,
-		.rtm_type = RTN_UNICAST,
+		.rtm_type = r->type ? (uint8_t)r->type : RTN_UNICAST,
 		.rtm_flags = r->onlink ? RTNH_F_ONLINK : 0,
 	};
 	struct ip_prefix to;
 	struct ip_prefix via;
 	struct ip_prefix from;
 
-	if (ip_parse(r->destination, &to) < 0 || r->scope > RT_SCOPE_NOWHERE)
+	if (ip_parse(r->destination, &to) < 0 || r->scope > RT_SCOPE_NOWHERE ||
+	    !route_type_valid(r))
 		return -EINVAL;
 	if (*r->gateway && (ip_parse(r->gateway, &via) < 0 || via.family != to.family))
 		return -EINVAL;
@@ -138,11 +154,12 @@ int network_build_route(struct nl_request *req, uint32_t index, const Podvm__Age
 		nl_attr(req, RTA_GATEWAY, via.bytes, via.size);
 	if (*r->source)
 		nl_attr(req, RTA_PREFSRC, from.bytes, from.size);
-	nl_attr_u32(req, RTA_OIF, index);
+	if (route_has_device(r))
+		nl_attr_u32(req, RTA_OIF, index);
 	if (r->metric)
 		nl_attr_u32(req, RTA_PRIORITY, r->metric);
-	if (r->mtu)
-		route_mtu(req, r->mtu);
+	if (r->mtu || r->advmss)
+		route_metrics(req, r);
 	return 0;
 }
 
@@ -252,6 +269,22 @@ static int add_addresses(int fd, const struct link *l, const Podvm__Agent__V1__I
 	return 0;
 }
 
+/* Before it's up: from then on it makes itself an address and hears advertisements. */
+static int set_ipv6(const char *device, const Podvm__Agent__V1__Interface *i, struct err *e)
+{
+	char name[64];
+	char value[12];
+	int r;
+
+	snprintf(name, sizeof(name), "net/ipv6/conf/%s/accept_ra", device);
+	snprintf(value, sizeof(value), "%u", i->accept_ra);
+	r = sysctl_set(name, value, e);
+	if (r < 0 || !i->no_ipv6)
+		return r;
+	snprintf(name, sizeof(name), "net/ipv6/conf/%s/disable_ipv6", device);
+	return sysctl_set(name, "1", e);
+}
+
 static int configure_interface(int fd, struct link_list *links,
 			       const Podvm__Agent__V1__Interface *i, struct err *e)
 {
@@ -267,6 +300,9 @@ static int configure_interface(int fd, struct link_list *links,
 	r = rename_link(fd, links, l, i->name);
 	if (r < 0)
 		return err_errno(e, r, "cannot rename %s to %s", l->name, i->name);
+	r = set_ipv6(l->name, i, e);
+	if (r < 0)
+		return r;
 	r = set_link(fd, l->index, NULL, i->mtu, true);
 	if (r < 0)
 		return err_errno(e, r, "cannot set %s up", l->name);
@@ -280,14 +316,14 @@ static int add_route(int fd, struct link_list *links, const Podvm__Agent__V1__Ro
 	struct nl_request req;
 	int ret;
 
-	if (!l)
+	if (!l && route_has_device(r))
 		return err_set(e, -ENODEV, "route %.64s: no device %.16s", r->destination,
 			       r->device);
-	ret = network_build_route(&req, l->index, r);
+	ret = network_build_route(&req, l ? l->index : 0, r);
 	if (ret == 0)
 		ret = nl_call(fd, &req, NULL, NULL);
-	return ret < 0 ? err_errno(e, ret, "route %.64s via %.64s dev %s", r->destination,
-				   r->gateway, l->name)
+	return ret < 0 ? err_errno(e, ret, "route %.64s via %.64s dev %.16s", r->destination,
+				   r->gateway, r->device)
 		       : 0;
 }
 

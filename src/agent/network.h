@@ -60,7 +60,7 @@ int network_build_address(struct nl_request *req, uint32_t index, const char *ad
 /**
  * network_build_route() - RTM_NEWROUTE
  * @req:	Message
- * @index:	Of the device
+ * @index:	Of the device, if the route has one
  * @r:		Route
  *
  * Return: 0 or a negative errno (-EINVAL: an address in it isn't one)

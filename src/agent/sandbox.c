@@ -150,10 +150,11 @@ static int configure(struct agent *a, const PB(ConfigureSandboxRequest) * req, s
 		r = set_clock(req->realtime_ns, e);
 	if (r == 0 && *req->hostname)
 		r = set_hostname(req->hostname, e);
-	for (size_t i = 0; r == 0 && i < req->n_sysctls; i++)
-		r = sysctl_set(req->sysctls[i]->name, req->sysctls[i]->value, e);
 	if (r == 0)
 		r = network_configure(req, e);
+	/* Some are those of an interface. */
+	for (size_t i = 0; r == 0 && i < req->n_sysctls; i++)
+		r = sysctl_set(req->sysctls[i]->name, req->sysctls[i]->value, e);
 	if (r == 0 && req->shared_pid_namespace)
 		r = hold_pid_namespace(a, e);
 	return r;

@@ -62,6 +62,8 @@
  * @mtu:	Bytes, 0: leave
  * @addresses:	"10.0.2.15/24", "fd00::15/64"
  * @n_addresses: How many
+ * @accept_ra:	As the sysctl of that name, 0: router advertisements aren't heard
+ * @no_ipv6:	Not even a link-local address
  * @no_prefix_routes: The routes hold everything: the guest's kernel adds none for the networks of
  *		the addresses
  */
@@ -71,6 +73,8 @@ struct net_interface {
 	unsigned int mtu;
 	char addresses[NET_MAX_ADDRESSES][NET_ADDR_LEN + 4];
 	size_t n_addresses;
+	uint8_t accept_ra;
+	bool no_ipv6;
 	bool no_prefix_routes;
 };
 
@@ -78,11 +82,13 @@ struct net_interface {
  * struct net_route - A route
  * @destination: "0.0.0.0/0", "::/0", "10.1.0.0/16"
  * @gateway:	Address, may be empty
- * @device:	Name of the interface
+ * @device:	Name of the interface, empty when it leads nowhere (@type)
  * @source:	Source address for what goes there, may be empty
  * @mtu:	Of this route, 0: the interface's
+ * @advmss:	MSS that is told to peers, 0: from the MTU
  * @metric:	Priority, 0: the kernel's default
  * @scope:	RT_SCOPE_*, 0: universe
+ * @type:	RTN_*: 0, unicast, or one that leads nowhere: blackhole, unreachable, prohibit
  * @onlink:	The gateway is reached although no route says so
  */
 struct net_route {
@@ -91,8 +97,10 @@ struct net_route {
 	char device[16];
 	char source[NET_ADDR_LEN];
 	unsigned int mtu;
+	unsigned int advmss;
 	unsigned int metric;
 	uint8_t scope;
+	uint8_t type;
 	bool onlink;
 };
 

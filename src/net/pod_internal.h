@@ -51,6 +51,8 @@ int net_ns_run(int ns, int (*fn)(void *data), void *data);
  * @type:	ARPHRD_*
  * @kind:	"veth", "macvlan", ...; empty: a device of a driver
  * @ipvlan_mode: IPVLAN_MODE_* when it's an ipvlan
+ * @accept_ra:	As the sysctl of that name
+ * @no_ipv6:	IPv6 is switched off
  * @master:	Index of the bridge or bond whose port it is, 0: of none
  */
 struct net_model_link {
@@ -60,6 +62,8 @@ struct net_model_link {
 	unsigned int mtu;
 	uint16_t type;
 	uint16_t ipvlan_mode;
+	uint8_t accept_ra;
+	bool no_ipv6;
 	char name[IFNAMSIZ];
 	char kind[16];
 	uint8_t mac[6];
@@ -85,6 +89,8 @@ struct net_model_address {
  * @type:	RTN_*
  * @protocol:	RTPROT_*, who made it
  * @multipath:	It has several next hops, which aren't here
+ * @encap:	It encapsulates
+ * @selective:	It's for one type of service, or for some sources
  */
 struct net_model_route {
 	int index;
@@ -92,6 +98,7 @@ struct net_model_route {
 	struct net_ip gateway;
 	struct net_ip source;
 	unsigned int mtu;
+	unsigned int advmss;
 	unsigned int metric;
 	uint8_t prefix;
 	uint8_t scope;
@@ -99,6 +106,8 @@ struct net_model_route {
 	uint8_t protocol;
 	bool onlink;
 	bool multipath;
+	bool encap;
+	bool selective;
 };
 
 /* struct net_model_neighbor - A permanent neighbour (RTM_NEWNEIGH) */
@@ -108,6 +117,11 @@ struct net_model_neighbor {
 	uint8_t mac[6];
 };
 
+/**
+ * struct net_model - What is in a namespace
+ * @rules:	There are rules of policy routing besides those that the kernel makes
+ * @rule:	Priority of one of them
+ */
 struct net_model {
 	struct net_model_link links[NET_MODEL_LINKS];
 	size_t n_links;
@@ -117,6 +131,8 @@ struct net_model {
 	size_t n_routes;
 	struct net_model_neighbor neighbors[NET_MODEL_NEIGHBORS];
 	size_t n_neighbors;
+	bool rules;
+	unsigned int rule;
 };
 
 /**
@@ -162,7 +178,8 @@ int rtnl_open(struct rtnl *rt);
 /** rtnl_close() - All zeroes are fine */
 void rtnl_close(struct rtnl *rt);
 
-/** rtnl_read_model() - All links, addresses, routes, neighbours. Return: 0 or a negative errno */
+/** rtnl_read_model() - All links, addresses, routes, neighbours, rules. Return: 0 or a negative
+ * errno */
 int rtnl_read_model(struct rtnl *rt, struct net_model *model);
 
 /** rtnl_link_index() - Index of a link by name. Return: It or a negative errno (-ENODEV) */

@@ -146,7 +146,12 @@ static int add_interface(struct plan *p, const struct net_model_link *l)
 	if (p->config->n_interfaces == NET_MAX_INTERFACES)
 		return err_set(p->e, -E2BIG, "there are more than %d interfaces",
 			       NET_MAX_INTERFACES);
-	*to = (struct net_interface){ .mtu = l->mtu, .no_prefix_routes = true };
+	*to = (struct net_interface){
+		.mtu = l->mtu,
+		.accept_ra = l->accept_ra,
+		.no_ipv6 = l->no_ipv6,
+		.no_prefix_routes = true,
+	};
 	format_mac(l->mac, to->mac);
 	memcpy(to->name, l->name, sizeof(to->name));
 	r = check_mac(p, to);
@@ -197,10 +202,18 @@ static const struct net_interface *find_interface(const struct plan *p, int inde
 	return NULL;
 }
 
-/* Routes of links that stay behind, and what every kernel adds by itself. */
+static bool leads_nowhere(const struct net_model_route *r)
+{
+	return r->type == RTN_BLACKHOLE || r->type == RTN_UNREACHABLE || r->type == RTN_PROHIBIT;
+}
+
+/*
+ * Routes of links that stay behind, and what every kernel adds by itself. (A route that leads
+ * nowhere has no link in IPv4, the loopback one in IPv6.)
+ */
 static bool is_foreign(const struct plan *p, const struct net_model_route *r)
 {
-	if (r->index && !find_interface(p, r->index))
+	if (r->index && !find_interface(p, r->index) && !leads_nowhere(r))
 		return true;
 	return r->protocol == RTPROT_KERNEL &&
 	       (r->type != RTN_UNICAST || is_link_local6(&r->destination));
@@ -208,10 +221,16 @@ static bool is_foreign(const struct plan *p, const struct net_model_route *r)
 
 static const char *route_obstacle(const struct net_model_route *r)
 {
+	if (r->selective)
+		return "it's for one type of service, or for some sources only";
+	if (leads_nowhere(r))
+		return NULL;
 	if (r->type != RTN_UNICAST)
-		return "it's not a route to somewhere";
+		return "routes of its type are not supported";
 	if (r->multipath || !r->index)
 		return "it has several next hops";
+	if (r->encap)
+		return "it encapsulates";
 	if (r->gateway.family && r->gateway.family != r->destination.family)
 		return "its gateway is of another address family";
 	return NULL;
@@ -233,15 +252,19 @@ static int add_route(struct plan *p, const struct net_model_route *r)
 		return err_set(p->e, -E2BIG, "there are more than %d routes", NET_MAX_ROUTES);
 	*to = (struct net_route){
 		.mtu = r->mtu,
+		.advmss = r->advmss,
 		.metric = r->metric,
 		.scope = r->scope,
+		.type = r->type,
 		.onlink = r->onlink,
 	};
 	memcpy(to->destination, text, sizeof(to->destination));
+	p->config->n_routes++;
+	if (leads_nowhere(r))
+		return 0;
 	format_ip(&r->gateway, to->gateway);
 	format_ip(&r->source, to->source);
 	memcpy(to->device, find_interface(p, r->index)->name, sizeof(to->device));
-	p->config->n_routes++;
 	return 0;
 }
 
@@ -257,6 +280,17 @@ static int add_routes(struct plan *p)
 			    !is_foreign(p, &m->routes[i]))
 				r = add_route(p, &m->routes[i]);
 	return r;
+}
+
+static int check_rules(const struct plan *p)
+{
+	if (!p->model->rules)
+		return 0;
+	err_set(p->e, -EOPNOTSUPP,
+		"there is policy routing (a rule of priority %u), which can't be given to a VM",
+		p->model->rule);
+	err_hint(p->e, "Leave out the CNI plugin that adds rules (sbr, for instance)");
+	return -EOPNOTSUPP;
 }
 
 static int add_neighbors(struct plan *p)
@@ -286,6 +320,8 @@ int net_pod_plan(const struct net_model *model, struct net_config *config,
 	int r;
 
 	r = add_interfaces(&p);
+	if (r == 0)
+		r = check_rules(&p);
 	if (r == 0)
 		r = add_routes(&p);
 	return r < 0 ? r : add_neighbors(&p);

@@ -119,7 +119,9 @@ static int dump(struct rtnl *rt, uint16_t type, struct net_model *model)
 
 int rtnl_read_model(struct rtnl *rt, struct net_model *model)
 {
-	static const uint16_t types[] = { RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH };
+	static const uint16_t types[] = {
+		RTM_GETLINK, RTM_GETADDR, RTM_GETROUTE, RTM_GETNEIGH, RTM_GETRULE,
+	};
 	int r = -EINTR;
 
 	for (int i = 0; r == -EINTR && i < DUMP_TRIES; i++) {

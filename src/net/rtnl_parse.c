@@ -4,7 +4,9 @@
  * in them was set by whoever set up the namespace: lengths and limits are checked throughout.
  */
 #include <errno.h>
+#include <linux/fib_rules.h>
 #include <linux/if_link.h>
+#include <linux/ipv6.h>
 #include <linux/neighbour.h>
 #include <linux/rtnetlink.h>
 
@@ -97,6 +99,31 @@ static bool is_ip(uint8_t family, uint8_t prefix)
 	return (family == AF_INET && prefix <= 32) || (family == AF_INET6 && prefix <= 128);
 }
 
+/* A sysctl of the interface: one of an array of 32-bit numbers. */
+static int get_inet6_conf(const struct attrs *inet6, size_t which)
+{
+	const struct nlattr *conf = inet6->v[IFLA_INET6_CONF];
+	int32_t v;
+
+	if (!conf || mnl_attr_get_payload_len(conf) < (which + 1) * sizeof(v))
+		return 0;
+	memcpy(&v, (const char *)mnl_attr_get_payload(conf) + which * sizeof(v), sizeof(v));
+	return v;
+}
+
+static void parse_inet6(const struct nlattr *families, struct net_model_link *l)
+{
+	struct attrs family;
+	struct attrs inet6;
+	int ra;
+
+	parse_nested(families, &family);
+	parse_nested(family.v[AF_INET6], &inet6);
+	ra = get_inet6_conf(&inet6, DEVCONF_ACCEPT_RA);
+	l->accept_ra = ra == 1 || ra == 2 ? (uint8_t)ra : 0;
+	l->no_ipv6 = get_inet6_conf(&inet6, DEVCONF_DISABLE_IPV6) != 0;
+}
+
 static void parse_kind(const struct nlattr *linkinfo, struct net_model_link *l)
 {
 	struct attrs info;
@@ -131,6 +158,7 @@ static int parse_link(const struct nlmsghdr *h, struct net_model *m)
 	get_text(a.v[IFLA_IFNAME], l->name, sizeof(l->name));
 	l->has_mac = get_mac(a.v[IFLA_ADDRESS], l->mac);
 	parse_kind(a.v[IFLA_LINKINFO], l);
+	parse_inet6(a.v[IFLA_AF_SPEC], l);
 	m->n_links++;
 	return 0;
 }
@@ -200,6 +228,7 @@ static int parse_route(const struct nlmsghdr *h, struct net_model *m)
 	*to = (struct net_model_route){
 		.index = (int)get_u32(a.v[RTA_OIF]),
 		.mtu = get_u32(metrics.v[RTAX_MTU]),
+		.advmss = get_u32(metrics.v[RTAX_ADVMSS]),
 		.metric = get_u32(a.v[RTA_PRIORITY]),
 		.prefix = rtm->rtm_dst_len,
 		.scope = rtm->rtm_scope,
@@ -207,6 +236,8 @@ static int parse_route(const struct nlmsghdr *h, struct net_model *m)
 		.protocol = rtm->rtm_protocol,
 		.onlink = rtm->rtm_flags & RTNH_F_ONLINK,
 		.multipath = a.v[RTA_MULTIPATH] != NULL,
+		.encap = a.v[RTA_ENCAP] != NULL,
+		.selective = rtm->rtm_tos != 0 || rtm->rtm_src_len != 0,
 	};
 	if (get_ip(a.v[RTA_DST], rtm->rtm_family, &to->destination) < 0 ||
 	    get_ip(a.v[RTA_PREFSRC], rtm->rtm_family, &to->source) < 0 ||
@@ -236,6 +267,28 @@ static int parse_neighbor(const struct nlmsghdr *h, struct net_model *m)
 	return 0;
 }
 
+/* The kernel makes three: for the tables local, main and default. */
+static int parse_rule(const struct nlmsghdr *h, struct net_model *m)
+{
+	const struct fib_rule_hdr *rule = mnl_nlmsg_get_payload(h);
+	struct attrs a;
+	uint32_t priority;
+	uint32_t table;
+
+	if (!is_ip(rule->family, 0))
+		return 0;
+	parse_attrs(h, sizeof(*rule), &a);
+	priority = get_u32(a.v[FRA_PRIORITY]);
+	table = a.v[FRA_TABLE] ? get_u32(a.v[FRA_TABLE]) : rule->table;
+	if ((priority == 0 && table == RT_TABLE_LOCAL) ||
+	    (priority == 32766 && table == RT_TABLE_MAIN) ||
+	    (priority == 32767 && table == RT_TABLE_DEFAULT))
+		return 0;
+	m->rules = true;
+	m->rule = priority;
+	return 0;
+}
+
 static const struct {
 	uint16_t type;
 	size_t header;
@@ -245,6 +298,7 @@ static const struct {
 	{ RTM_NEWADDR, sizeof(struct ifaddrmsg), parse_address },
 	{ RTM_NEWROUTE, sizeof(struct rtmsg), parse_route },
 	{ RTM_NEWNEIGH, sizeof(struct ndmsg), parse_neighbor },
+	{ RTM_NEWRULE, sizeof(struct fib_rule_hdr), parse_rule },
 };
 
 static int parse_error(const struct nlmsghdr *h)

@@ -105,6 +105,8 @@ static void fill_interface(struct network_message *m, size_t i, const struct net
 	to->name = (char *)from->name;
 	to->mtu = from->mtu;
 	to->no_prefix_routes = from->no_prefix_routes;
+	to->accept_ra = from->accept_ra;
+	to->no_ipv6 = from->no_ipv6;
 	for (size_t a = 0; a < from->n_addresses; a++)
 		m->addresses[i][a] = (char *)from->addresses[a];
 	to->addresses = m->addresses[i];
@@ -122,6 +124,8 @@ static void fill_route(struct network_message *m, size_t i, const struct net_rou
 	to->device = (char *)from->device;
 	to->source = (char *)from->source;
 	to->mtu = from->mtu;
+	to->advmss = from->advmss;
+	to->type = from->type;
 	to->onlink = from->onlink;
 	to->scope = from->scope;
 	to->metric = from->metric;

@@ -106,6 +106,9 @@ start_web_server() {
 	at_pod ip link set eth0 address 02:00:00:00:66:02
 	at_pod ip route add 10.77.0.0/16 via 169.254.9.9 dev eth0 onlink mtu 1300 metric 7 src 10.66.0.2
 	at_pod ip neigh add 169.254.9.9 lladdr ee:ee:ee:ee:ee:ee dev eth0 nud permanent
+	at_pod ip route add blackhole 10.78.0.0/16
+	at_pod ip route add unreachable fd78::/64
+	at_pod ip addr add 10.66.1.2/32 peer 10.66.1.3 dev eth0 label eth0:p
 	start web sleep 100000
 	run -0 podvm exec web cat /sys/class/net/eth0/address /sys/class/net/eth0/mtu
 	assert_equal "$output" $'02:00:00:00:66:02\n1400'
@@ -116,14 +119,30 @@ start_web_server() {
 	assert_match "$output" "default via 10.66.0.1 dev eth0"
 	assert_match "$output" "10.66.0.0/24 dev eth0 scope link +src 10.66.0.2"
 	assert_match "$output" "10.77.0.0/16 via 169.254.9.9 dev eth0 +src 10.66.0.2 +metric 7 onlink"
+	assert_match "$output" "blackhole 10.78.0.0/16"
+	assert_match "$output" "10.66.1.3 dev eth0 scope link +src 10.66.1.2"
 	run -0 podvm exec web ip -6 route
 	assert_match "$output" "default via fd66::1 dev eth0"
+	assert_match "$output" "unreachable fd78::/64"
 	run -0 podvm exec web ip neigh
 	assert_match "$output" "169.254.9.9 dev eth0 lladdr ee:ee:ee:ee:ee:ee .*PERMANENT"
 	run -0 podvm inspect web
 	assert_equal "$(jq -r '.[0].network' <<<"$output")" "ns:$path"
 	run -0 podvm exec web cat /etc/hosts
 	assert_match "$output" "10.66.0.2"
+}
+
+@test "router advertisements are heard if the namespace's interface hears them" {
+	new_pod 16
+	add_nic net1 v16b 1500
+	add_nic net2 v16c 1500
+	at_pod sh -c 'echo 0 >/proc/sys/net/ipv6/conf/eth0/accept_ra
+		echo 2 >/proc/sys/net/ipv6/conf/net1/accept_ra
+		echo 1 >/proc/sys/net/ipv6/conf/net2/disable_ipv6'
+	start web sleep 100000
+	run -0 podvm exec web sh -c 'cd /proc/sys/net/ipv6/conf
+		cat eth0/accept_ra eth0/disable_ipv6 net1/accept_ra net2/disable_ipv6; ip -6 addr show dev net2'
+	assert_equal "$output" $'0\n0\n2\n1'
 }
 
 @test "the monitor is a process of the namespace" {
@@ -291,6 +310,10 @@ start_web_server() {
 	assert_error "network: /etc/passwd is not a network namespace"
 	run -125 --separate-stderr podvm run --rm -p 80:80 --net "ns:$path" "$base" true
 	assert_error "needs --net user"
+	at_pod ip rule add from 10.66.0.10 table 100
+	run -125 --separate-stderr podvm run --rm --net "ns:$path" "$base" true
+	assert_error 'network: there is policy routing'
+	at_pod ip rule del from 10.66.0.10 table 100
 	at_pod ip link add br1 type bridge
 	at_pod ip link set br1 up
 	run -125 --separate-stderr podvm run --rm --net "ns:$path" "$base" true

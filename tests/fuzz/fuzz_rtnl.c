@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Dumps of rtnetlink(7), and what a guest would be told of them. */
 #include <arpa/inet.h>
+#include <linux/rtnetlink.h>
 #include <stdlib.h>
 
 #include "base/str.h"
@@ -27,7 +28,8 @@ static void check_config(const struct net_config *c)
 		    c->interfaces[i].n_addresses > NET_MAX_ADDRESSES)
 			abort();
 	for (size_t i = 0; i < c->n_routes; i++) {
-		if (!*c->routes[i].device || !strchr(c->routes[i].destination, '/'))
+		if (!strchr(c->routes[i].destination, '/') ||
+		    !*c->routes[i].device != (c->routes[i].type != RTN_UNICAST))
 			abort();
 		if (*c->routes[i].gateway)
 			check_address(c->routes[i].gateway);

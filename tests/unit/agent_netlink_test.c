@@ -126,6 +126,10 @@ static void test_route(void **state)
 	assert_attr(&req, sizeof(*h), RTA_PRIORITY, &priority, sizeof(priority));
 	assert_non_null(nl_find(message(&req), sizeof(*h), RTA_METRICS, &size));
 	assert_int_equal(size, 8);
+	r.advmss = 1300;
+	assert_int_equal(network_build_route(&req, 3, &r), 0);
+	assert_non_null(nl_find(message(&req), sizeof(*h), RTA_METRICS, &size));
+	assert_int_equal(size, 16);
 
 	r.destination = "0.0.0.0/0";
 	assert_int_equal(network_build_route(&req, 3, &r), 0);
@@ -134,6 +138,15 @@ static void test_route(void **state)
 	assert_int_equal(network_build_route(&req, 3, &r), -EINVAL);
 	r.gateway = "";
 	r.scope = 256;
+	assert_int_equal(network_build_route(&req, 3, &r), -EINVAL);
+	/* One that leads nowhere. */
+	r.scope = 0;
+	r.type = RTN_BLACKHOLE;
+	assert_int_equal(network_build_route(&req, 0, &r), 0);
+	assert_int_equal(((const struct rtmsg *)NLMSG_DATA(message(&req)))->rtm_type,
+			 RTN_BLACKHOLE);
+	assert_null(nl_find(message(&req), sizeof(*h), RTA_OIF, &size));
+	r.type = RTN_LOCAL;
 	assert_int_equal(network_build_route(&req, 3, &r), -EINVAL);
 }
 

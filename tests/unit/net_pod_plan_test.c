@@ -97,6 +97,8 @@ static void test_plan_interface(void **state)
 	add_address("10.1.2.3", 24);
 	add_address("fd00::3", 64);
 	add_address("fe80::1", 64); /* the guest makes its own */
+	model.links[1].accept_ra = 2;
+	model.links[1].no_ipv6 = true;
 	assert_int_equal(plan(NULL), 0);
 	assert_int_equal(config.n_interfaces, 1);
 	assert_int_equal(links[0], 2);
@@ -104,6 +106,8 @@ static void test_plan_interface(void **state)
 	assert_string_equal(config.interfaces[0].mac, "02:00:00:00:00:01");
 	assert_int_equal(config.interfaces[0].mtu, 1450);
 	assert_true(config.interfaces[0].no_prefix_routes);
+	assert_int_equal(config.interfaces[0].accept_ra, 2);
+	assert_true(config.interfaces[0].no_ipv6);
 	assert_int_equal(config.interfaces[0].n_addresses, 2);
 	assert_string_equal(config.interfaces[0].addresses[0], "10.1.2.3/24");
 	assert_string_equal(config.interfaces[0].addresses[1], "fd00::3/64");
@@ -194,6 +198,7 @@ static void test_plan_routes(void **state)
 	struct net_model_route *r = add_route("0.0.0.0", 0, "10.1.2.1");
 
 	r->mtu = 1400;
+	r->advmss = 1200;
 	r->metric = 50;
 	r->onlink = true;
 	r = add_route("10.1.2.0", 24, NULL);
@@ -212,17 +217,54 @@ static void test_plan_routes(void **state)
 	assert_string_equal(config.routes[1].gateway, "10.1.2.1");
 	assert_string_equal(config.routes[1].device, "eth0");
 	assert_int_equal(config.routes[1].mtu, 1400);
+	assert_int_equal(config.routes[1].advmss, 1200);
 	assert_int_equal(config.routes[1].metric, 50);
 	assert_true(config.routes[1].onlink);
 }
 
+/* The kernel gives those of IPv6 to the loopback interface. */
+static void test_plan_routes_to_nowhere(void **state)
+{
+	struct net_model_route *r = add_route("10.9.0.0", 16, NULL);
+
+	r->type = RTN_BLACKHOLE;
+	r->index = 0;
+	r = add_route("fd99::", 64, NULL);
+	r->type = RTN_UNREACHABLE;
+	r->index = 1;
+	r = add_route("::", 0, NULL);
+	r->type = RTN_UNREACHABLE;
+	r->index = 1;
+	r->protocol = RTPROT_KERNEL;
+	assert_int_equal(plan(NULL), 0);
+	assert_int_equal(config.n_routes, 2);
+	assert_string_equal(config.routes[0].destination, "10.9.0.0/16");
+	assert_int_equal(config.routes[0].type, RTN_BLACKHOLE);
+	assert_string_equal(config.routes[0].device, "");
+	assert_string_equal(config.routes[1].destination, "fd99::/64");
+	assert_int_equal(config.routes[1].type, RTN_UNREACHABLE);
+}
+
+static void test_plan_refused_rules(void **state)
+{
+	model.rules = true;
+	model.rule = 100;
+	assert_refused("a rule of priority 100");
+}
+
 static void test_plan_refused_routes(void **state)
 {
-	add_route("10.9.0.0", 16, NULL)->type = RTN_BLACKHOLE;
+	add_route("10.9.0.0", 16, NULL)->type = RTN_THROW;
 	assert_refused("10.9.0.0/16");
 	model.n_routes = 0;
 	add_route("0.0.0.0", 0, NULL)->multipath = true;
 	assert_refused("several next hops");
+	model.n_routes = 0;
+	add_route("10.9.0.0", 16, NULL)->encap = true;
+	assert_refused("encapsulates");
+	model.n_routes = 0;
+	add_route("10.9.0.0", 16, NULL)->selective = true;
+	assert_refused("some sources");
 	model.n_routes = 0;
 	add_route("0.0.0.0", 0, "fe80::1");
 	assert_refused("family");
@@ -268,11 +310,18 @@ static void test_plan_limits(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		TEST(test_plan_interface),     TEST(test_plan_order),
-		TEST(test_plan_down),	       TEST(test_plan_kinds),
-		TEST(test_plan_refused_links), TEST(test_plan_other_sandbox),
-		TEST(test_plan_routes),	       TEST(test_plan_refused_routes),
-		TEST(test_plan_neighbors),     TEST(test_plan_limits),
+		TEST(test_plan_interface),
+		TEST(test_plan_order),
+		TEST(test_plan_down),
+		TEST(test_plan_kinds),
+		TEST(test_plan_refused_links),
+		TEST(test_plan_other_sandbox),
+		TEST(test_plan_routes),
+		TEST(test_plan_refused_routes),
+		TEST(test_plan_neighbors),
+		TEST(test_plan_limits),
+		TEST(test_plan_routes_to_nowhere),
+		TEST(test_plan_refused_rules),
 	};
 
 	return cmocka_run_group_tests_name("net_pod_plan", tests, NULL, NULL);
