@@ -71,6 +71,11 @@ const struct config_key config_keys[] = {
 	  "Virtual CPUs of a sandbox that has no CPU limit." },
 	{ "vm", "memory", CONFIG_SIZE, AT(memory), 64 * MIB, TIB, NULL, "256M",
 	  "Memory of a sandbox that has no memory limit." },
+	{ "vm", "max_vcpus", CONFIG_UINT, AT(max_vcpus), 0, 256, NULL, "0",
+	  "How many virtual CPUs a pod may grow to on machine q35. 0: as many as the host has." },
+	{ "vm", "max_memory", CONFIG_SIZE, AT(max_memory), 0, TIB, NULL, "0",
+	  "How much memory a pod may grow to on machine q35, at most eight times what it starts with.\n"
+	  "0: as much as the host has." },
 	{ "vm", "guest_overhead", CONFIG_SIZE, AT(guest_overhead), 0, 4 * GIB, NULL, "64M",
 	  "Memory that a sandbox gets on top of its memory limit, for the guest's kernel and agent." },
 	{ "vm", "scratch_size", CONFIG_SIZE, AT(scratch_size), 16 * MIB, 16 * TIB, NULL, "10G",

@@ -36,7 +36,9 @@ struct sandbox {
 	struct list share_waits;	   /* struct share_wait */
 	bool shares_joined;		   /* the relay has brought them together */
 	struct vmm *vmm;
-	struct list disks; /* of containers, see disks.h */
+	uint64_t guest_memory; /* MemTotal at the boot */
+	struct list growths;   /* struct growth */
+	struct list disks;     /* of containers, see disks.h */
 	struct ttrpc_client *agent;
 	struct ttrpc_pending *call;
 	struct loop_timer *timer; /* end of the boot, of a stop, of a loss's grace */

@@ -74,6 +74,7 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 	sb->lost_data = data;
 	sb->share_fd = -EBADF;
 	list_init(&sb->share_waits);
+	list_init(&sb->growths);
 	sb->console_fd = -EBADF;
 	list_init(&sb->disks);
 	*ret = sb;

@@ -51,6 +51,7 @@ struct sandbox_share {
  * @machine, @binary, @accel, @debug: As in struct vmm_config
  * @vcpus:	Number of CPUs
  * @memory:	Bytes of the machine
+ * @max_vcpus, @max_memory: How far it may grow, see struct vmm_config
  * @hostname:	Of the guest
  * @network:	User-mode network, or NULL: none
  * @pod_network: In its place, the network namespace that is given to the guest; or NULL
@@ -72,6 +73,8 @@ struct sandbox_config {
 	bool debug;
 	unsigned int vcpus;
 	uint64_t memory;
+	unsigned int max_vcpus;
+	uint64_t max_memory;
 	const char *hostname;
 	const struct net_user_options *network;
 	const struct net_pod_options *pod_network;

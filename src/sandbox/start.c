@@ -102,6 +102,8 @@ static int start_vmm(void *obj, struct err *e)
 		.rootfs_fd = rootfs,
 		.vcpus = c->vcpus,
 		.memory = c->memory,
+		.max_vcpus = c->max_vcpus,
+		.max_memory = c->max_memory,
 		.debug = c->debug,
 		.state_dir = c->state_dir,
 	};
@@ -172,6 +174,7 @@ static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *
 	sb->call = NULL;
 	if (!e) {
 		sb->booted_ns = booted_ns(hello->boot_us);
+		sb->guest_memory = hello->memory_total;
 		log_info("guest is up",
 			 "sandbox=%s kernel=%s boot_us=%llu boot_tsc=%llu cpus=%u memory=%llu",
 			 sb->config->rundir->id, log_quote(kernel, sizeof(kernel), hello->kernel),

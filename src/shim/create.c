@@ -114,6 +114,32 @@ static int make_spec(void *obj, struct err *e)
 	return spec_rewrite(c->spec, &target, &c->plan, e);
 }
 
+static void on_fit(void *data)
+{
+	struct task *t = data;
+
+	t->create->fit = NULL;
+	stages_next(&t->create->stages, NULL);
+}
+
+static int fit(void *obj, struct err *e)
+{
+	struct task *t = obj;
+	struct json_object *l = json_get(t->create->spec, "linux", json_type_object);
+	struct json_object *resources = l ? json_get(l, "resources", json_type_object) : NULL;
+
+	if (resources)
+		size_limits_update(&t->limits, resources);
+	return size_fit(t->shim, on_fit, t, &t->create->fit);
+}
+
+static void fit_undo(void *obj)
+{
+	struct task *t = obj;
+
+	size_fit_cancel(TAKE_PTR(t->create->fit));
+}
+
 static void on_made(void *data, const struct err *e)
 {
 	struct task *t = data;
@@ -149,6 +175,7 @@ static const struct stage create_stages[] = {
 	{ "rootfs", rootfs_prepare, NULL },
 	{ "spec", make_spec, NULL },
 	{ "volumes", volumes_prepare, volumes_undo },
+	{ "size", fit, fit_undo },
 	{ "guest", make, NULL },
 	{ "watch", watch, NULL },
 };

@@ -11,6 +11,7 @@
  *			machine can have (rootfs.h)
  *	spec		config.json for the host becomes one for the guest (spec.h)
  *	volumes		what the spec binds from the host is brought to the machine (volumes.h)
+ *	size		the machine grows if the pod's containers are to have more than it has
  *	guest		the sandbox core makes the container (sandbox/container.h)
  *
  * Each stage puts its part into config. What a stage took on the host belongs to the task and is
@@ -37,6 +38,7 @@ struct pod_volume;
  * @plan:	What the spec wants of the host
  * @config:	The container for the sandbox core
  * @text:	@spec as text
+ * @fit:	The machine is growing
  * @uses:	What has to be in the guest before the container (volumes.c), @n_uses of them
  * @binds:	Parts of volumes in memory, for @config
  * @paths:	Their paths
@@ -54,6 +56,7 @@ struct task_create {
 	struct spec_plan plan;
 	struct container_config config;
 	char *text;
+	struct size_fit *fit;
 	struct pod_volume *uses[2 * SPEC_MAX_BINDS];
 	size_t n_uses;
 	struct container_bind binds[SPEC_MAX_BINDS];

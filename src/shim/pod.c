@@ -6,6 +6,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -87,6 +88,27 @@ static unsigned int host_cpus(void)
 	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned int)CPU_COUNT(&set);
 }
 
+static uint64_t host_memory(void)
+{
+	struct sysinfo info = { 0 };
+
+	sysinfo(&info);
+	return (uint64_t)info.totalram * info.mem_unit;
+}
+
+/* Who says how large the machine is means it. */
+static void set_maximum(struct pod *p, const struct spec_pod *spec)
+{
+	struct sandbox_config *c = &p->sandbox_config;
+
+	c->max_vcpus = p->config.max_vcpus ? p->config.max_vcpus : host_cpus();
+	c->max_memory = p->config.max_memory ? p->config.max_memory : host_memory();
+	if (oci_map_get(&spec->annotations, ANNOTATION_VCPUS))
+		c->max_vcpus = c->vcpus;
+	if (oci_map_get(&spec->annotations, ANNOTATION_MEMORY))
+		c->max_memory = c->memory;
+}
+
 static int set_size(struct pod *p, const struct spec_pod *spec, struct err *e)
 {
 	struct sandbox_config *c = &p->sandbox_config;
@@ -98,6 +120,7 @@ static int set_size(struct pod *p, const struct spec_pod *spec, struct err *e)
 	if (spec->memory && !oci_map_get(&spec->annotations, ANNOTATION_MEMORY) &&
 	    __builtin_add_overflow(spec->memory, p->config.guest_overhead, &c->memory))
 		return err_set(e, -ERANGE, "the memory limit is too large");
+	set_maximum(p, spec);
 	return 0;
 }
 
@@ -302,6 +325,20 @@ int pod_start(struct pod *p, struct err *e)
 		r = launch(p, e);
 	p->state = r < 0 ? POD_GONE : POD_STARTING;
 	return r;
+}
+
+void pod_size(struct pod *p, unsigned int *vcpus, uint64_t *memory)
+{
+	struct vmm *vmm = sandbox_vmm(p->sandbox);
+
+	if (!vmm)
+		return;
+	vmm_size(vmm, vcpus, memory);
+	if (p->run_state.vcpus == *vcpus && p->run_state.memory == *memory)
+		return;
+	p->run_state.vcpus = *vcpus;
+	p->run_state.memory = *memory;
+	write_state(p, p->run_state.status);
 }
 
 static void on_stopped(void *data)

@@ -22,6 +22,7 @@ enum pod_state { POD_NONE, POD_PREPARED, POD_STARTING, POD_RUNNING, POD_STOPPING
  * @network:	The pod's network namespace, when it has one that isn't empty
  * @cgroup:	Cgroup of the host that we're in, NULL: the one that we were started in
  * @shared_dir:	What virtiofs shows of the host, see mounts.h
+ * @growth_refused: That it can't be as large as it should be was told
  * @started:	Called once, when it's up or has failed
  * @ended:	Called once when it was up and has gone, with the reason or, when it was stopped,
  * NULL
@@ -45,6 +46,7 @@ struct pod {
 	char *cgroup;
 	char *hostname;
 	char *shared_dir;
+	bool growth_refused;
 	sandbox_done started;
 	sandbox_done ended;
 	void *data;
@@ -92,6 +94,9 @@ bool pod_running(const struct pod *p);
 
 /** pod_pid() - Process id for containerd: that of the monitor, or ours */
 uint32_t pod_pid(const struct pod *p);
+
+/** pod_size() - CPUs and memory that it has now; that's noted in its state as well */
+void pod_size(struct pod *p, unsigned int *vcpus, uint64_t *memory);
 
 /** pod_stop() - End it; the guest gets a moment to write out its disks. @ended will be called */
 void pod_stop(struct pod *p);

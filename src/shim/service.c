@@ -512,36 +512,15 @@ HANDLER(serve_close_io)
 HANDLER(serve_update)
 {
 	const T(UpdateTaskRequest) *req = (const void *)msg;
-	struct task *t = find_task(data, call, req->id);
-	Podvm__Agent__V1__UpdateContainerRequest update =
-		PODVM__AGENT__V1__UPDATE_CONTAINER_REQUEST__INIT;
-	_cleanup_(json_putp) struct json_object *resources = NULL;
-	_cleanup_(freep) char *text = NULL;
-	struct err e = { 0 };
+	struct shim *shim = data;
+	struct task *t = find_task(shim, call, req->id);
 
-	/* The sandbox's limits are those of the machine, which doesn't change its size. */
-	if (!t || t->sandbox) {
-		if (t)
-			service_reply_empty(call);
+	if (!t)
 		return;
-	}
-	if (!find_running(data, call, req->id))
-		return;
-	if (!req->resources)
-		err_set(&e, -EINVAL, "there are no resources in the request");
-	else if (json_parse((const char *)req->resources->value.data, req->resources->value.len,
-			    "resources", &resources, &e) == 0)
-		spec_clean_resources(resources);
-	if (!e.code)
-		(void)json_text(resources, "resources", &text, &e);
-	if (e.code) {
-		ttrpc_reply_err(call, &e);
-		return;
-	}
-	update.container_id = t->id;
-	update.resources.data = (uint8_t *)text;
-	update.resources.len = strlen(text);
-	forward(call, t, "UpdateContainer", &update.base, on_forwarded);
+	if (pod_running(&shim->pod))
+		task_update(t, call, req);
+	else
+		ttrpc_reply_error(call, TTRPC_NOT_FOUND, "the machine of the pod has ended");
 }
 
 static void on_stats(void *data, const ProtobufCMessage *msg, const struct err *e)

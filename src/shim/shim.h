@@ -17,6 +17,7 @@
  *			containerd 2's Sandbox service, for a shim that is the sandbox controller
  *	task.c		a container: start, exit, delete
  *	create.c	how one is made, in stages: rootfs.c, spec.c, volumes.c
+ *	update.c	its limits change; size.c: the machine follows
  *	process.c	a process of one (its first, or an exec): streams, exit, waiting
  *	pod.c		the machine: starts with the first Create, ends with the pod
  *	mounts.c	what the machine sees of the host
@@ -46,6 +47,7 @@
 #include "shim/events.h"
 #include "shim/pod.h"
 #include "shim/procio.h"
+#include "shim/size.h"
 #include "shim/spec.h"
 #include "ttrpc/ttrpc.h"
 
@@ -114,6 +116,7 @@ struct shim;
  * @creating:	Create hasn't been answered
  * @deleting:	Delete hasn't been answered
  * @oom_told:	TaskOOM was published
+ * @limits:	What it may take
  * @collecting:	What has to be told before the exit of its first process is being fetched
  */
 struct task {
@@ -135,6 +138,7 @@ struct task {
 	char *names[SPEC_MAX_BINDS + 1]; /* of the shared directory */
 	size_t n_names;
 	struct rundir_state record; /* see record.h */
+	struct size_limits limits;
 };
 
 /**

@@ -38,6 +38,10 @@ void task_give_up(struct task *t);
 /** task_start() - Run its first process, which is in state CREATED, and answer the call */
 void task_start(struct task *t, struct ttrpc_call *call);
 
+/** task_update() - Change its limits, and the size of the machine if need be; answer the call */
+void task_update(struct task *t, struct ttrpc_call *call,
+		 const Containerd__Task__V2__UpdateTaskRequest *req);
+
 /** task_delete() - Remove a task that doesn't run, and answer the call */
 void task_delete(struct task *t, struct ttrpc_call *call);
 
