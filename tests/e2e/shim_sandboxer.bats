@@ -24,7 +24,7 @@ setup_file() {
 teardown_file() {
 	[ -n "${CONTAINERD:-}" ] || return 0
 	remove_pod "$POD" || true
-	find /sys/fs/cgroup -depth -type d -path '*/podvm-e2e-sb*' -exec rmdir {} +
+	find /sys/fs/cgroup -depth -type d -path '*/podvm-sandboxer*' -exec rmdir {} +
 	teardown_containerd
 }
 
@@ -34,7 +34,7 @@ pod_config() {
 		metadata: {name: $name, uid: $name, namespace: "default"}, hostname: "pod-one",
 		log_directory: $logs,
 		dns_config: {servers: ["192.0.2.53"], searches: ["example.org"]},
-		linux: {cgroup_parent: "/podvm-e2e-sb", sysctls: {"kernel.shm_rmid_forced": "1"},
+		linux: {cgroup_parent: "/podvm-sandboxer", sysctls: {"kernel.shm_rmid_forced": "1"},
 			resources: {cpu_period: 100000, cpu_quota: 100000,
 				    memory_limit_in_bytes: 167772160}}}'
 }
@@ -133,7 +133,7 @@ nothing_left_of() {
 	run -0 inside "$A" 'sed -n "s/MemTotal: *\([0-9]*\).*/\1/p" /proc/meminfo'
 	[ "$output" -gt 163840 ]
 	[ "$output" -lt 262144 ]
-	grep -q "/podvm-e2e-sb/$POD$" "/proc/$(monitor_of "$POD")/cgroup"
+	grep -q "/podvm-sandboxer/$POD$" "/proc/$(monitor_of "$POD")/cgroup"
 }
 
 @test "host name, hosts and DNS are the pod's, and /dev/shm is shared" {
