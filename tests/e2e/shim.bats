@@ -195,6 +195,36 @@ delete_stopped() {
 	until_true 10 test ! -e "$E2E/state/default_t9"
 }
 
+@test "a configuration file of the runtime's own, also for cleaning up after a crash" {
+	sed "s|^state = .*|state = $E2E/state2|" "$E2E/podvm.conf" >"$E2E/tmp/own.conf"
+	chmod 600 "$E2E/tmp/own.conf"
+	ctr_run -d --runtime-config-path "$E2E/tmp/own.conf" $image t14 sleep 1000
+	[ -e "$E2E/state2/default_t14" ]
+	kill -9 "$(shim_of t14)"
+	until_true 20 no_task t14
+	ctr container rm t14
+	until_true 10 test ! -e "$E2E/state2/default_t14"
+	rm -r "$E2E/state2" "$E2E/tmp/own.conf"
+}
+
+# run ends when the last descriptor of its pipe is closed, as containerd's reading does.
+@test "start prints an address and nothing else, and the daemon gets no descriptors" {
+	local shim socket bundle=$E2E/tmp/bundle
+	mkdir "$bundle"
+	echo '{}' >"$bundle/config.json"
+	run -0 env "PODVM_CONFIG=$E2E/podvm.conf" bash -c 'cd "$1" && exec "$2" -namespace e2e \
+		-address /nowhere -id direct start 9<config.json </dev/null' - \
+		"$bundle" "$CONTAINERD/bin/containerd-shim-podvm-v2"
+	assert_match "$output" '^unix:///run/containerd/s/[0-9a-f]{32}$'
+	socket=${output#unix://}
+	shim=$(shim_of direct)
+	run -1 bash -c "ls -l /proc/$shim/fd | grep config.json"
+	kill "$shim"
+	until_true 10 no_shim_of direct
+	[ ! -e "$socket" ]
+	rm -r "$bundle"
+}
+
 @test "containerd is restarted: the task goes on" {
 	ctr_run -d $image t10 sh -c 'sleep 3; exit 6'
 	stop_containerd
