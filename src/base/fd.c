@@ -163,7 +163,7 @@ int mkdir_p(const char *path, mode_t mode)
 static int rm_rf_at(int dirfd, const char *name, uint64_t resolve);
 
 /* Takes fd. */
-static int rm_children(int fd)
+static int rm_children_of(int fd)
 {
 	_cleanup_(closedirp) DIR *dir = fdopendir(fd);
 	struct dirent *d;
@@ -202,7 +202,7 @@ static int rm_rf_at(int dirfd, const char *name, uint64_t resolve)
 	fd = syscall(SYS_openat2, dirfd, name, &how, sizeof(how));
 	if (fd < 0)
 		return errno == EXDEV ? -EBUSY : -errno;
-	r = rm_children((int)fd);
+	r = rm_children_of((int)fd);
 	if (unlinkat(dirfd, name, AT_REMOVEDIR) < 0 && errno != ENOENT && r == 0)
 		r = -errno;
 	return r;
@@ -211,6 +211,13 @@ static int rm_rf_at(int dirfd, const char *name, uint64_t resolve)
 int rm_rf(int dirfd, const char *path)
 {
 	return rm_rf_at(dirfd, path, 0);
+}
+
+int rm_children(int dirfd)
+{
+	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	return fd < 0 ? -errno : rm_children_of(fd);
 }
 
 int open_in_root(int rootfd, const char *path, int flags, mode_t mode)

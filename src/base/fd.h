@@ -65,6 +65,9 @@ int mkdir_p(const char *path, mode_t mode);
  */
 int rm_rf(int dirfd, const char *path);
 
+/** rm_children() - As rm_rf(), but of everything in a directory, which stays */
+int rm_children(int dirfd);
+
 /**
  * open_in_root() - Open a path as if @rootfd were the root directory (openat2 RESOLVE_IN_ROOT)
  * @rootfd:	Directory that neither `..` nor an absolute link leaves

@@ -84,12 +84,15 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 void sandbox_add_console(const struct sandbox *sb, struct err *e)
 {
 	char tail[sizeof(e->hint) - 64];
+	const char *line;
 
 	if (!sb->vmm)
 		return;
 	vmm_console_tail(sb->vmm, CONSOLE_LINES, tail, sizeof(tail));
+	/* What was too long has lost its begin. */
+	line = strlen(tail) + 1 == sizeof(tail) ? strchr(tail, '\n') : NULL;
 	if (*tail)
-		err_hint(e, "the last lines of the guest's console:\n%s", tail);
+		err_hint(e, "the last lines of the guest's console:\n%s", line ? line + 1 : tail);
 	else
 		err_hint(e, "the guest's console is empty");
 }

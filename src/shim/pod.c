@@ -120,6 +120,8 @@ static int set_size(struct pod *p, const struct spec_pod *spec, struct err *e)
 	if (spec->memory && !oci_map_get(&spec->annotations, ANNOTATION_MEMORY) &&
 	    __builtin_add_overflow(spec->memory, p->config.guest_overhead, &c->memory))
 		return err_set(e, -ERANGE, "the memory limit is too large");
+	/* Limits may promise more than the host has, and a machine of that size would not boot. */
+	c->memory = MIN(c->memory, host_memory());
 	set_maximum(p, spec);
 	return 0;
 }
@@ -136,7 +138,6 @@ static int set_machine(struct pod *p, struct err *e)
 	c->binary = str_empty(p->config.binary) ? NULL : p->config.binary;
 	c->state_dir = p->config.state;
 	c->debug = p->config.debug;
-	c->agent_timeout_ms = p->config.agent_timeout;
 	c->boot_timeout_ms = p->config.boot_timeout;
 	return 0;
 }

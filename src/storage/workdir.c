@@ -37,31 +37,6 @@ static bool is_current(int tmp_fd, const char *name, int fd)
 	       ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
 }
 
-static int remove_children(int dirfd)
-{
-	_cleanup_(closedirp) DIR *dir = NULL;
-	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	struct dirent *d;
-
-	if (fd < 0)
-		return -errno;
-	dir = fdopendir(fd);
-	if (!dir) {
-		close(fd);
-		return -ENOMEM;
-	}
-	while ((d = readdir(dir))) {
-		int r;
-
-		if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
-			continue;
-		r = rm_rf(fd, d->d_name);
-		if (r < 0)
-			return r;
-	}
-	return 0;
-}
-
 /* Return: 0 when the directory is ours, -ESTALE when it was removed meanwhile */
 static int acquire(struct workdir *w, int timeout_ms)
 {
@@ -116,7 +91,7 @@ int workdir_open(const char *store, const char *name, int timeout_ms, struct wor
 	if (r == -EWOULDBLOCK || r == -ETIMEDOUT)
 		return err_set(e, -ETIMEDOUT, "another process works in %s for too long", w->path);
 	if (r == 0)
-		r = remove_children(w->fd);
+		r = rm_children(w->fd);
 	if (r < 0)
 		return err_errno(e, r, "cannot work in %s", w->path);
 	*ret = TAKE_PTR(w);

@@ -27,6 +27,7 @@
 #include "vmm/qemu.h"
 
 #define MICROVM_SLOTS	8
+#define MEMORY_UNIT	((uint64_t)1 << 20)
 #define TB_SIZE_MIB	256
 #define CMDLINE_MAX	2047
 #define CMDLINE_MMIO	48 /* what QEMU appends for each virtio-mmio device, at most */
@@ -160,7 +161,8 @@ static void add_size(struct cmdline *c)
 	const struct vmm_config *config = c->m->config;
 	unsigned int cpus = config->vcpus + qemu_spare_cpus(config, c->m->pci);
 	unsigned long long spare = qemu_spare_memory(config, c->m->pci);
-	unsigned long long memory = config->memory;
+	/* A limit may be any number; QEMU rounds up by itself, but then the backend doesn't fit. */
+	unsigned long long memory = (config->memory + MEMORY_UNIT - 1) / MEMORY_UNIT * MEMORY_UNIT;
 	const char *kind = config->n_shares ? "memfd" : "ram";
 	const char *share = config->n_shares ? "on" : "off";
 

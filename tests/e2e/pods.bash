@@ -81,7 +81,7 @@ pods_on_host() {
 	find /sys/fs/cgroup -mindepth 2 -type d -path "*/$CGROUP/*" || true
 	find "$CONTAINERD/state/io.containerd.runtime.v2.task" -mindepth 2 2>/dev/null || true
 	leftover_files | grep -v "^$CONTAINERD" || true
-	find "$E2E/cache" -path '*/tmp/*' 2>/dev/null || true
+	find "$E2E/cache" -path "$E2E/cache/*/tmp/*" 2>/dev/null || true
 }
 
 # note_pods: remember what is there now; same_pods: is it so (again)?

@@ -462,6 +462,10 @@ static void rm_rf_removes_trees_and_follows_no_links(void **state)
 	assert_int_equal(rm_rf(d->fd, "link"), 0);
 	assert_int_equal(rm_rf(d->fd, "link"), 0);
 	assert_file(d->fd, "keep/f", "precious");
+	/* Everything in a directory, but not that. */
+	assert_int_equal(rm_children(d->fd), 0);
+	assert_int_equal(faccessat(d->fd, "keep", F_OK, 0), -1);
+	assert_int_equal(access(d->path, F_OK), 0);
 }
 
 /* In a mount namespace of its own: 0 as it should be, 77 when mounting isn't allowed. */

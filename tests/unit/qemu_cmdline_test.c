@@ -185,6 +185,18 @@ static void test_the_devices_are_these_and_no_more(void **state)
 	assert_has(args, "filename=/dev/fdset/1,read-only=on");
 }
 
+/* A limit of Kubernetes ("100M") may be no multiple of anything. */
+static void test_any_size_of_memory(void **state)
+{
+	struct bed *bed = *state;
+	const char *args;
+
+	bed->config.memory = 99999999;
+	args = make(bed);
+	assert_has(args, "\nsize=100663296B\n");
+	assert_has(args, "memory-backend-ram,id=ram,size=100663296,");
+}
+
 static void test_room_to_grow(void **state)
 {
 	struct bed *bed = *state;
@@ -372,6 +384,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_every_descriptor_is_given_and_no_other),
 		TEST(test_the_devices_are_these_and_no_more),
+		TEST(test_any_size_of_memory),
 		TEST(test_room_to_grow),
 		TEST(test_memory_grows_to_eight_times_the_size),
 		TEST(test_microvm_has_no_room_to_grow),
