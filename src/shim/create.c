@@ -2,6 +2,7 @@
 #include "shim/create.h"
 
 #include <errno.h>
+#include <malloc.h>
 #include <stdlib.h>
 
 #include "base/cleanup.h"
@@ -84,6 +85,8 @@ static void created(struct task *t)
 	publish_create(t);
 	record_created(t);
 	create_free(TAKE_PTR(t->create));
+	/* The pages of what was parsed, which is much more than what a pod needs from now on. */
+	malloc_trim(0);
 	resp.pid = pod_pid(&t->shim->pod);
 	ttrpc_reply(TAKE_PTR(t->call), &resp.base);
 }

@@ -5,7 +5,6 @@
 #include <errno.h>
 #include <signal.h>
 #include <stdlib.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
