@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -25,6 +26,9 @@
 
 /* For the first request. */
 #define ORPHAN_MS 60000
+
+/* As glibc's, which grows it to what was freed once. */
+#define MMAP_THRESHOLD (128 << 10)
 
 /*
  * containerd reads the fifo `log` of the first bundle. Opened for reading as well, it neither
@@ -132,6 +136,8 @@ int shim_serve(const struct shim_options *o)
 	int r;
 
 	open_log(o->debug);
+	/* There's a shim for every pod: large blocks go back at once, also those that come often. */
+	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
 	signal(SIGPIPE, SIG_IGN);
 	(void)!chdir("/");
 	r = prepare(&shim, o, &e);

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Execs: further processes of a container. */
 #include <errno.h>
+#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 
@@ -175,6 +176,7 @@ static void on_finished(struct process *p)
 	}
 	service_reply_delete(p, TAKE_PTR(p->call));
 	exec_free(p);
+	malloc_trim(0);
 }
 
 void exec_delete(struct process *p, struct ttrpc_call *call)

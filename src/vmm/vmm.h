@@ -36,7 +36,7 @@
 #include "loop/loop.h"
 
 #define VMM_STATE_DIR	 "/run/podvm"
-#define VMM_CONSOLE_SIZE ((size_t)64 << 10)
+#define VMM_CONSOLE_SIZE ((size_t)16 << 10)
 #define VMM_MAX_DISKS	 64
 #define VMM_MAX_NICS	 8
 #define VMM_MAX_SHARES	 4
