@@ -155,3 +155,14 @@ size_t utf8_sequence(const uint8_t *s)
 	/* U+0080 to U+009F are control characters too. */
 	return s[0] == 0xc2 && s[1] < 0xa0 ? 0 : n;
 }
+
+void str_hash(const char *text, char out[STR_HASH_SIZE])
+{
+	const unsigned __int128 prime = ((unsigned __int128)1 << 88) + 0x13b;
+	unsigned __int128 h = (unsigned __int128)0x6c62272e07bb0142 << 64 | 0x62b821756295c58d;
+
+	for (; *text; text++)
+		h = (h ^ (unsigned char)*text) * prime;
+	snprintf(out, STR_HASH_SIZE, "%016llx%016llx", (unsigned long long)(h >> 64),
+		 (unsigned long long)h);
+}

@@ -29,6 +29,16 @@ static inline bool str_empty(const char *s)
 /** str_printf() - A new string, or NULL when out of memory */
 char *str_printf(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 
+/* 128 bits as hexadecimal digits */
+#define STR_HASH_SIZE 33
+
+/**
+ * str_hash() - FNV-1a with 128 bits, for names that aren't chosen by who would gain from a clash
+ *
+ * SHA-256 is in a library that costs 400 KiB of private memory in every process that has it.
+ */
+void str_hash(const char *text, char out[STR_HASH_SIZE]);
+
 /** str_set() - Replace *@p by a copy of @s (NULL allowed). Return: 0 or -ENOMEM */
 int str_set(char **p, const char *s);
 

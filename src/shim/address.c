@@ -15,8 +15,7 @@
 #include "sandbox/rundir.h"
 #include "shim/spec.h"
 
-#define BACKLOG	    128
-#define HASH_DIGITS 32
+#define BACKLOG 128
 
 static const char *const group_annotations[] = {
 	"io.containerd.runc.v2.group",
@@ -52,44 +51,28 @@ void shim_pod_done(struct shim_pod *p)
 	*p = (struct shim_pod){ 0 };
 }
 
-/*
- * FNV-1a with 128 bits. Who names containers may name them to his own disadvantage, so it need not
- * withstand attacks; containerd's own shims use SHA-256 here, which costs a library of 400 KiB of
- * private memory in every shim.
- */
-static void hash(const char *text, char out[HASH_DIGITS + 1])
-{
-	const unsigned __int128 prime = ((unsigned __int128)1 << 88) + 0x13b;
-	unsigned __int128 h = (unsigned __int128)0x6c62272e07bb0142 << 64 | 0x62b821756295c58d;
-
-	for (; *text; text++)
-		h = (h ^ (unsigned char)*text) * prime;
-	snprintf(out, HASH_DIGITS + 1, "%016llx%016llx", (unsigned long long)(h >> 64),
-		 (unsigned long long)h);
-}
-
 char *shim_socket_path(const char *address, const char *namespace, const char *pod_id)
 {
 	_cleanup_(freep) char *text = str_printf("%s/%s/%s", address, namespace, pod_id);
-	char digits[HASH_DIGITS + 1];
+	char digits[STR_HASH_SIZE];
 
 	if (!text)
 		return NULL;
-	hash(text, digits);
+	str_hash(text, digits);
 	return str_printf(SHIM_SOCKET_DIR "/%s", digits);
 }
 
 char *shim_run_id(const char *namespace, const char *pod_id)
 {
 	_cleanup_(freep) char *text = NULL;
-	char digits[HASH_DIGITS + 1];
+	char digits[STR_HASH_SIZE];
 
 	if (strlen(pod_id) == RUNDIR_ID_LEN && strspn(pod_id, "0123456789abcdef") == RUNDIR_ID_LEN)
 		return strdup(pod_id);
 	text = str_printf("%s_%s", namespace, pod_id);
 	if (!text || strlen(text) <= RUNDIR_ID_LEN)
 		return TAKE_PTR(text);
-	hash(text, digits);
+	str_hash(text, digits);
 	return strdup(digits);
 }
 

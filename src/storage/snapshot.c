@@ -260,7 +260,7 @@ static int make(const char *cache, const char *store, char *const *dirs, size_t 
 int snapshot_image(const char *cache, char *const *dirs, size_t n, struct err *e)
 {
 	_cleanup_(freep) char *store = str_printf("%s/snapshots", cache);
-	char key[IMAGE_SHA256_SIZE];
+	char key[STR_HASH_SIZE];
 	int fd;
 	int r;
 

@@ -4,6 +4,7 @@
 
 /* What the snapshot*.c files share; others see snapshot.h. */
 
+#include "base/str.h"
 #include "storage/image_store_internal.h"
 #include "storage/snapshot.h"
 
@@ -13,12 +14,12 @@
  * snapshot_key() - Name of the file of layers
  * @dirs:	Directories, top first
  * @n:		How many
- * @key:	64 hex digits
+ * @key:	32 hex digits
  * @e:		Which one can't be used
  *
  * Return: 0, -EOPNOTSUPP (it has no identity), or another negative errno
  */
-int snapshot_key(char *const *dirs, size_t n, char key[IMAGE_SHA256_SIZE], struct err *e);
+int snapshot_key(char *const *dirs, size_t n, char key[STR_HASH_SIZE], struct err *e);
 
 /**
  * struct snapshot_tree - What is in a directory

@@ -18,7 +18,7 @@ static bool is_current(int dirfd, const char *key)
 {
 	_cleanup_(strv_done) struct strv dirs = { 0 };
 	_cleanup_(freep) char *text = NULL;
-	char now[IMAGE_SHA256_SIZE];
+	char now[STR_HASH_SIZE];
 	char *save = NULL;
 
 	if (file_read(dirfd, "source", SNAPSHOT_PATHS_MAX, &text, NULL) < 0)
@@ -73,7 +73,7 @@ int snapshot_prune(const char *cache, bool all, uint64_t *freed)
 		return !store ? -ENOMEM : errno == ENOENT ? 0 : -errno;
 	(void)workdir_sweep(store);
 	while ((d = readdir(dir)))
-		if (strlen(d->d_name) == IMAGE_SHA256_SIZE - 1)
+		if (strlen(d->d_name) == STR_HASH_SIZE - 1)
 			removed += prune_entry(store, dirfd(dir), d->d_name, all, freed);
 	return removed;
 }

@@ -46,7 +46,7 @@ static int add_identity(struct buf *text, const char *dir, struct err *e)
 	return 0;
 }
 
-int snapshot_key(char *const *dirs, size_t n, char key[IMAGE_SHA256_SIZE], struct err *e)
+int snapshot_key(char *const *dirs, size_t n, char key[STR_HASH_SIZE], struct err *e)
 {
 	_cleanup_(buf_done) struct buf text = { 0 };
 	int r = 0;
@@ -55,8 +55,10 @@ int snapshot_key(char *const *dirs, size_t n, char key[IMAGE_SHA256_SIZE], struc
 		r = add_identity(&text, dirs[i], e);
 	if (r < 0)
 		return r;
-	r = buf_cstr(&text) ? sha256_text(buf_cstr(&text), key) : -ENOMEM;
-	return r < 0 ? err_errno(e, r, "cannot name the layer") : 0;
+	if (!buf_cstr(&text))
+		return err_oom(e);
+	str_hash(buf_cstr(&text), key);
+	return 0;
 }
 
 static int scan_entry(const FTSENT *ent, struct snapshot_tree *tree, struct err *e)

@@ -319,7 +319,7 @@ static void test_leftovers_are_taken_over(void **state)
 {
 	_cleanup_(freep) char *dir = path_of("layer");
 	_cleanup_(close_fdp) int fd = -EBADF;
-	char key[IMAGE_SHA256_SIZE];
+	char key[STR_HASH_SIZE];
 	char command[256];
 
 	sh("mkdir layer && echo x >layer/file");
