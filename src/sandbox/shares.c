@@ -59,7 +59,9 @@ static int start_daemon(struct sandbox *sb, struct err *e)
 	for (size_t i = 0; i < sb->config->n_shares; i++) {
 		const struct sandbox_share *s = &sb->config->shares[i];
 
-		r = virtiofs_share_add(dir, s->source, s->readonly, s->name, e);
+		r = virtiofs_share_add(dir, s->source,
+				       s->readonly ? VIRTIOFS_READONLY_ALL : VIRTIOFS_WRITABLE,
+				       s->name, e);
 		if (r < 0)
 			return r;
 	}

@@ -2,6 +2,7 @@
 /* containerd-shim-podvm-v2 */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -20,17 +21,28 @@ int shim_fail(const struct err *e)
 	return 1;
 }
 
+/* What is known here of mounts decides whether CRI takes recursive read-only ones. */
+#define FEATURES_TYPE "types.containerd.io/opencontainers/runtime-spec/1/features/Features"
+#define FEATURES                                                                     \
+	"{\"ociVersionMin\":\"1.0.0\",\"ociVersionMax\":\"1.1.0\",\"mountOptions\":" \
+	"[\"bind\",\"rbind\",\"ro\",\"rro\",\"rw\",\"nosuid\",\"nodev\",\"noexec\"]}"
+
 /* A RuntimeInfo message on stdout (containerd 2 and later). */
 static int print_info(void)
 {
 	Containerd__Types__RuntimeInfo info = CONTAINERD__TYPES__RUNTIME_INFO__INIT;
 	Containerd__Types__RuntimeVersion version = CONTAINERD__TYPES__RUNTIME_VERSION__INIT;
+	Containerd__Types__Any features = CONTAINERD__TYPES__ANY__INIT;
 	_cleanup_(freep) uint8_t *bytes = NULL;
 	size_t len;
 
 	info.name = (char *)RUNTIME_NAME;
 	version.version = (char *)PODVM_VERSION;
 	info.version = &version;
+	features.type_url = (char *)FEATURES_TYPE;
+	features.value.data = (uint8_t *)FEATURES;
+	features.value.len = strlen(FEATURES);
+	info.features = &features;
 	len = containerd__types__runtime_info__get_packed_size(&info);
 	bytes = malloc(len + 1);
 	if (!bytes)

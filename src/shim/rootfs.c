@@ -65,7 +65,7 @@ static int bind_root(struct task *t, const char *name, struct err *e)
 	full = *text == '/' ? strdup(text) : str_printf("%s/%s", t->bundle, text);
 	if (!full)
 		return err_oom(e);
-	return virtiofs_share_add(t->shim->pod.shared_dir, full, false, name, e);
+	return virtiofs_share_add(t->shim->pod.shared_dir, full, VIRTIOFS_WRITABLE, name, e);
 }
 
 static int share_rootfs(struct task *t, struct err *e)

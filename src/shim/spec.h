@@ -51,6 +51,7 @@ const char *spec_annotation(struct json_object *spec, const char *name);
  * @source:	Absolute path on the host
  * @destination: In the container
  * @readonly:	The container can't write to it
+ * @deep:	Nor to what is mounted below it
  * @slave:	It asks for what is mounted on the host later
  */
 struct spec_bind {
@@ -58,6 +59,7 @@ struct spec_bind {
 	const char *source;
 	const char *destination;
 	bool readonly;
+	bool deep;
 	bool slave;
 };
 
@@ -121,6 +123,9 @@ void spec_plan_done(struct spec_plan *plan);
 
 /** spec_bind_to() - Where in the guest a bind mount's source is. Return: 0 or -ENOMEM */
 int spec_bind_to(const struct spec_bind *b, const char *path);
+
+/** spec_bind_writable() - The guest needn't see to it that a bind mount is read-only */
+void spec_bind_writable(const struct spec_bind *b);
 
 /**
  * spec_devices_done() - Put the guest's numbers of all devices into the tree, and into the rules of

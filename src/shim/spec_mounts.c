@@ -61,7 +61,8 @@ static int take_options(struct spec_bind *b, struct err *e)
 			r = take_propagation(o, b, &taken, e);
 		if (r < 0 || taken)
 			continue;
-		b->readonly |= str_eq(o, "ro") || str_eq(o, "rro");
+		b->deep |= str_eq(o, "rro");
+		b->readonly |= b->deep || str_eq(o, "ro");
 		if (json_push(to, json_object_new_string(o)) < 0)
 			r = err_oom(e);
 	}
@@ -126,6 +127,15 @@ int spec_bind_to(const struct spec_bind *b, const char *path)
 			       json_add_string(b->mount, "source", path) < 0
 		       ? -ENOMEM
 		       : 0;
+}
+
+void spec_bind_writable(const struct spec_bind *b)
+{
+	struct json_object *options = json_get(b->mount, "options", json_type_array);
+
+	for (size_t i = options ? json_object_array_length(options) : 0; i-- > 0;)
+		if (str_eq(json_object_get_string(json_object_array_get_idx(options, i)), "ro"))
+			json_object_array_del_idx(options, i, 1);
 }
 
 /* ---- devices ---- */

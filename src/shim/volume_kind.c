@@ -185,22 +185,70 @@ static char *unescape(const char *text, size_t len)
 	return out;
 }
 
+/* The nth field of a line: id, parent, device, root, mount point, ... */
+static const char *nth_field(const char *line, int n, size_t *len)
+{
+	const char *field = line;
+
+	while (n-- > 0)
+		field = next_field(&line, len);
+	return field;
+}
+
+static const char *next_line(const char *line)
+{
+	line += strcspn(line, "\n");
+	return line + (*line == '\n');
+}
+
 char *volume_mount_root(const char *mountinfo, uint64_t id)
 {
-	for (const char *line = mountinfo; *line;) {
-		const char *p = line;
-		const char *root = p;
+	for (const char *line = mountinfo; *line; line = next_line(line)) {
 		size_t len = 0;
+		const char *root = nth_field(line, 4, &len);
 
-		/* id, parent, device, root */
-		for (int i = 0; i < 4; i++)
-			root = next_field(&p, &len);
 		if (strtoull(line, NULL, 10) == id && len > 0 && *root == '/')
 			return unescape(root, len);
-		line += strcspn(line, "\n");
-		line += *line == '\n';
 	}
 	return NULL;
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t len = str_eq(dir, "/") ? 0 : strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && path[len] == '/' && path[len + 1];
+}
+
+int volume_mounted_below(const char *mountinfo, const char *path)
+{
+	for (const char *line = mountinfo; *line; line = next_line(line)) {
+		size_t len = 0;
+		const char *field = nth_field(line, 5, &len);
+		_cleanup_(freep) char *point = unescape(field, len);
+
+		if (!point)
+			return -ENOMEM;
+		if (is_below(point, path))
+			return 1;
+	}
+	return 0;
+}
+
+int volume_has_mounts(const char *source, bool *ret, struct err *e)
+{
+	_cleanup_(freep) char *path = realpath(source, NULL);
+	_cleanup_(freep) char *text = NULL;
+	int r = path ? 0 : -errno;
+
+	if (r == 0)
+		r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
+	if (r == 0)
+		r = volume_mounted_below(text, path);
+	if (r < 0)
+		return err_errno(e, r, "cannot find out what is mounted below %s", source);
+	*ret = r > 0;
+	return 0;
 }
 
 /* Where on its file system a bind mount's source is. */

@@ -88,4 +88,23 @@ char *volume_device_name(dev_t rdev, const char *path);
  */
 char *volume_mount_root(const char *mountinfo, uint64_t id);
 
+/**
+ * volume_mounted_below() - Is something mounted below a directory?
+ * @mountinfo:	Text of /proc/self/mountinfo
+ * @path:	The directory, without symbolic links
+ *
+ * Return: 1, 0 or -ENOMEM
+ */
+int volume_mounted_below(const char *mountinfo, const char *path);
+
+/**
+ * volume_has_mounts() - Is something mounted below the source of a mount on this host?
+ * @source:	The source
+ * @ret:	Result
+ * @e:		Says why that can't be found out
+ *
+ * Return: 0 or a negative errno
+ */
+int volume_has_mounts(const char *source, bool *ret, struct err *e);
+
 #endif

@@ -306,8 +306,30 @@ static int bind_device(struct task *t, const struct spec_bind *b, const struct v
 	return !path || spec_bind_to(b, path) < 0 ? err_oom(e) : 0;
 }
 
+/*
+ * What is mounted below a share appears in the guest when it's used, and would be as read-only as
+ * the mount that it's found through. So if it's writable the host alone sees to it that the rest
+ * isn't.
+ */
+static int share_access(const struct spec_bind *b, enum virtiofs_access *ret, struct err *e)
+{
+	bool below;
+	int r;
+
+	*ret = b->readonly ? VIRTIOFS_READONLY_ALL : VIRTIOFS_WRITABLE;
+	if (!b->readonly || b->deep)
+		return 0;
+	r = volume_has_mounts(b->source, &below, e);
+	if (r < 0 || !below)
+		return r;
+	*ret = VIRTIOFS_READONLY;
+	spec_bind_writable(b);
+	return 0;
+}
+
 static int bind_share(struct task *t, const struct spec_bind *b, size_t number, struct err *e)
 {
+	enum virtiofs_access access;
 	_cleanup_(freep) char *name = str_printf("%s:%zu", t->id, number);
 	_cleanup_(freep) char *path = str_printf(CONTAINER_SHARED "/%s", name ?: "");
 	int r;
@@ -316,7 +338,9 @@ static int bind_share(struct task *t, const struct spec_bind *b, size_t number, 
 		return err_oom(e);
 	r = task_note_share(t, name, e);
 	if (r == 0)
-		r = virtiofs_share_add(t->shim->pod.shared_dir, b->source, b->readonly, name, e);
+		r = share_access(b, &access, e);
+	if (r == 0)
+		r = virtiofs_share_add(t->shim->pod.shared_dir, b->source, access, name, e);
 	if (r < 0)
 		return r;
 	t->create->config.shared = true;

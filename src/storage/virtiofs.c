@@ -39,17 +39,21 @@ static int make_target(int dirfd, const char *name, mode_t type)
 }
 
 /* A detached copy of the mounts at and below the source, with our attributes on all of them. */
-static int clone_mounts(int source_fd, bool readonly)
+static int clone_mounts(int source_fd, enum virtiofs_access access)
 {
-	struct mount_attr attr = {
+	struct mount_attr top = { .attr_set = MOUNT_ATTR_RDONLY };
+	struct mount_attr all = {
 		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-			    (readonly ? MOUNT_ATTR_RDONLY : 0),
+			    (access == VIRTIOFS_READONLY_ALL ? MOUNT_ATTR_RDONLY : 0),
 		.propagation = MS_PRIVATE,
 	};
 	_cleanup_(close_fdp) int fd = open_tree(
 		source_fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
-	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &attr, sizeof(attr)) < 0)
+	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &all, sizeof(all)) < 0)
+		return -errno;
+	if (access == VIRTIOFS_READONLY &&
+	    mount_setattr(fd, "", AT_EMPTY_PATH, &top, sizeof(top)) < 0)
 		return -errno;
 	return TAKE_FD(fd);
 }
@@ -70,8 +74,8 @@ static int open_source(const char *source, mode_t *type, struct err *e)
 	return TAKE_FD(fd);
 }
 
-int virtiofs_share_add(const char *dir, const char *source, bool readonly, const char *name,
-		       struct err *e)
+int virtiofs_share_add(const char *dir, const char *source, enum virtiofs_access access,
+		       const char *name, struct err *e)
 {
 	_cleanup_(close_fdp) int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_(close_fdp) int source_fd = -EBADF;
@@ -86,7 +90,7 @@ int virtiofs_share_add(const char *dir, const char *source, bool readonly, const
 	source_fd = open_source(source, &type, e);
 	if (source_fd < 0)
 		return source_fd;
-	mount_fd = clone_mounts(source_fd, readonly);
+	mount_fd = clone_mounts(source_fd, access);
 	if (mount_fd < 0)
 		return err_errno(e, mount_fd, "cannot bind mount %s", source);
 	r = make_target(dirfd, name, type);

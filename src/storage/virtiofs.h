@@ -19,16 +19,27 @@
  * handed to the monitor. The socket's name is removed at once, so nobody else can connect.
  */
 
-#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/err.h"
 
 /**
+ * enum virtiofs_access - What the guest may do with something
+ * @VIRTIOFS_WRITABLE:	Change it
+ * @VIRTIOFS_READONLY:	Nothing but read it, but change what is mounted below it
+ * @VIRTIOFS_READONLY_ALL: Nothing but read it, and what is mounted below it
+ */
+enum virtiofs_access {
+	VIRTIOFS_WRITABLE,
+	VIRTIOFS_READONLY,
+	VIRTIOFS_READONLY_ALL,
+};
+
+/**
  * virtiofs_share_add() - Put something into the directory that will be shared
  * @dir:	The directory
  * @source:	Directory or file of the host; symbolic links are followed
- * @readonly:	The guest can't change it, nor what is mounted below it
+ * @access:	What the guest may do with it
  * @name:	Its name in @dir, new, without a slash
  * @e:		Says what is wrong with the source
  *
@@ -37,8 +48,8 @@
  *
  * Return: 0, -ENOENT (no such source), -EINVAL or another negative errno
  */
-int virtiofs_share_add(const char *dir, const char *source, bool readonly, const char *name,
-		       struct err *e);
+int virtiofs_share_add(const char *dir, const char *source, enum virtiofs_access access,
+		       const char *name, struct err *e);
 
 /**
  * virtiofs_spawn() - Start the daemon

@@ -142,6 +142,21 @@ delete_stopped() {
 	rm -r "$E2E"/tmp/{logs,log,logger}
 }
 
+@test "what is mounted below a read-only volume is writable, unless it's asked for as well" {
+	local script='touch /v/below/x && echo below; touch /v/x && echo volume' deep
+	mkdir -p "$E2E/tmp/volume/below"
+	mount -t tmpfs -o size=1m none "$E2E/tmp/volume/below"
+	deep=$(ctr_run --rm --mount "type=bind,src=$E2E/tmp/volume,dst=/v,options=rbind:rro" \
+		$image t14 sh -c "$script" || true)
+	run --separate-stderr ctr_run --rm \
+		--mount "type=bind,src=$E2E/tmp/volume,dst=/v,options=rbind:ro" $image t15 \
+		sh -c "$script"
+	umount "$E2E/tmp/volume/below"
+	rm -r "$E2E/tmp/volume"
+	assert_equal "$deep" ""
+	assert_equal "$output" below
+}
+
 @test "events come in order" {
 	local events
 	ctr events >"$E2E/tmp/events" 3>&- &

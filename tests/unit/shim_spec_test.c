@@ -191,7 +191,22 @@ static void test_recursively_read_only(void **state)
 
 	rewrite(spec, &target, &plan);
 	assert_true(plan.binds[0].readonly);
+	assert_true(plan.binds[0].deep);
 	assert_string_equal(at(spec, "mounts/0/options"), "[\"rbind\",\"rro\"]");
+}
+
+static void test_read_only_by_the_host_alone(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"process\":{},\"linux\":{},\"mounts\":[{\"destination\":\"/d\","
+		"\"source\":\"/s\",\"options\":[\"ro\",\"rbind\",\"ro\"]}]}");
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_true(plan.binds[0].readonly);
+	assert_false(plan.binds[0].deep);
+	spec_bind_writable(&plan.binds[0]);
+	assert_string_equal(at(spec, "mounts/0/options"), "[\"rbind\"]");
 }
 
 /* Numbers of the host that the guest gives to other devices. */
@@ -258,6 +273,7 @@ int main(void)
 		cmocka_unit_test(test_container_of_its_own_keeps_its_namespaces),
 		cmocka_unit_test(test_bind_mounts),
 		cmocka_unit_test(test_recursively_read_only),
+		cmocka_unit_test(test_read_only_by_the_host_alone),
 		cmocka_unit_test(test_devices_get_the_guests_numbers),
 		cmocka_unit_test(test_refused_ones),
 	};

@@ -292,6 +292,21 @@ static void test_roots_of_mounts(void **state)
 	assert_null(volume_mount_root("", 21));
 }
 
+static void test_mounts_below(void **state)
+{
+	static const char text[] = "21 1 8:1 / / rw - ext4 /dev/sda rw\n"
+				   "44 21 0:40 / /srv/a\\040b rw - tmpfs tmpfs rw\n"
+				   "45 44 0:41 / /srv/a\\040b/c/d rw - tmpfs tmpfs rw\n"
+				   "46 21 0:41 / /srv/other rw - tmpfs tmpfs rw\n"
+				   "47 21\n";
+
+	assert_int_equal(volume_mounted_below(text, "/"), 1);
+	assert_int_equal(volume_mounted_below(text, "/srv/a b"), 1);
+	assert_int_equal(volume_mounted_below(text, "/srv/a b/c/d"), 0);
+	assert_int_equal(volume_mounted_below(text, "/srv/oth"), 0);
+	assert_int_equal(volume_mounted_below("21 1 8:1 / / rw - ext4 /dev/sda rw\n", "/"), 0);
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
@@ -309,6 +324,7 @@ int main(void)
 		TEST(test_devices),
 		TEST(test_what_no_pod_can_have),
 		cmocka_unit_test(test_roots_of_mounts),
+		cmocka_unit_test(test_mounts_below),
 	};
 
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)

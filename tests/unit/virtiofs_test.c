@@ -70,9 +70,10 @@ static int teardown(void **state)
 	return 0;
 }
 
-static void add(struct fixture *f, const char *source, bool readonly, const char *name)
+static void add(struct fixture *f, const char *source, enum virtiofs_access access,
+		const char *name)
 {
-	if (virtiofs_share_add(f->shared, source, readonly, name, &f->e) < 0)
+	if (virtiofs_share_add(f->shared, source, access, name, &f->e) < 0)
 		fail_msg("%s", f->e.msg);
 }
 
@@ -100,12 +101,28 @@ static void test_directory_and_file(void **state)
 	struct fixture *f = *state;
 
 	assert_int_equal(symlink("source", in_dir(f, "link")), 0);
-	add(f, in_dir(f, "link"), false, "0");
-	add(f, in_dir(f, "source/file"), false, "1");
+	add(f, in_dir(f, "link"), VIRTIOFS_WRITABLE, "0");
+	add(f, in_dir(f, "source/file"), VIRTIOFS_WRITABLE, "1");
 	assert_text(in_dir(f, "shared/0/file"), "text");
 	assert_text(in_dir(f, "shared/1"), "text");
 	assert_int_equal(try_create(in_dir(f, "shared/0/new")), 0);
 	assert_int_equal(access(in_dir(f, "source/new"), F_OK), 0);
+}
+
+static void mount_below(struct fixture *f)
+{
+	assert_int_equal(mount("tmpfs", in_dir(f, "source/below"), "tmpfs", 0, "size=1m"), 0);
+	assert_int_equal(try_create(in_dir(f, "source/below/here")), 0);
+}
+
+static void test_readonly_but_what_is_below(void **state)
+{
+	struct fixture *f = *state;
+
+	mount_below(f);
+	add(f, f->source, VIRTIOFS_READONLY, "0");
+	assert_int_equal(try_create(in_dir(f, "shared/0/new")), -EROFS);
+	assert_int_equal(try_create(in_dir(f, "shared/0/below/new")), 0);
 }
 
 /* Also what is mounted below; and the source itself stays writable. */
@@ -113,9 +130,8 @@ static void test_readonly_is_deep(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(mount("tmpfs", in_dir(f, "source/below"), "tmpfs", 0, "size=1m"), 0);
-	assert_int_equal(try_create(in_dir(f, "source/below/here")), 0);
-	add(f, f->source, true, "0");
+	mount_below(f);
+	add(f, f->source, VIRTIOFS_READONLY_ALL, "0");
 	assert_int_equal(access(in_dir(f, "shared/0/below/here"), F_OK), 0);
 	assert_int_equal(try_create(in_dir(f, "shared/0/new")), -EROFS);
 	assert_int_equal(try_create(in_dir(f, "shared/0/below/new")), -EROFS);
@@ -126,14 +142,20 @@ static void test_refused(void **state)
 {
 	struct fixture *f = *state;
 
-	assert_int_equal(virtiofs_share_add(f->shared, "/nonexistent", false, "0", &f->e), -ENOENT);
+	assert_int_equal(
+		virtiofs_share_add(f->shared, "/nonexistent", VIRTIOFS_WRITABLE, "0", &f->e),
+		-ENOENT);
 	assert_non_null(strstr(f->e.msg, "/nonexistent"));
-	assert_int_equal(virtiofs_share_add(f->shared, "/dev/null", false, "0", &f->e), -EINVAL);
+	assert_int_equal(virtiofs_share_add(f->shared, "/dev/null", VIRTIOFS_WRITABLE, "0", &f->e),
+			 -EINVAL);
 	assert_string_not_equal(f->e.hint, "");
-	assert_int_equal(virtiofs_share_add(f->shared, f->source, false, "../x", &f->e), -EINVAL);
-	assert_int_equal(virtiofs_share_add(f->shared, f->source, false, "..", &f->e), -EINVAL);
-	add(f, f->source, false, "0");
-	assert_int_equal(virtiofs_share_add(f->shared, f->source, false, "0", &f->e), -EEXIST);
+	assert_int_equal(virtiofs_share_add(f->shared, f->source, VIRTIOFS_WRITABLE, "../x", &f->e),
+			 -EINVAL);
+	assert_int_equal(virtiofs_share_add(f->shared, f->source, VIRTIOFS_WRITABLE, "..", &f->e),
+			 -EINVAL);
+	add(f, f->source, VIRTIOFS_WRITABLE, "0");
+	assert_int_equal(virtiofs_share_add(f->shared, f->source, VIRTIOFS_WRITABLE, "0", &f->e),
+			 -EEXIST);
 }
 
 /* The daemon answers on the socket, and ends when that is closed. */
@@ -151,7 +173,7 @@ static void test_daemon_serves(void **state)
 	struct timeval deadline = { .tv_sec = 20 };
 	pid_t pid;
 
-	add(f, f->source, true, "0");
+	add(f, f->source, VIRTIOFS_READONLY_ALL, "0");
 	pidfd = virtiofs_spawn(f->shared, &pid, &fd, &f->e);
 	if (pidfd == -ENOENT) {
 		assert_string_not_equal(f->e.hint, "");
@@ -175,6 +197,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		T(test_directory_and_file),
 		T(test_readonly_is_deep),
+		T(test_readonly_but_what_is_below),
 		T(test_refused),
 		T(test_daemon_serves),
 	};
