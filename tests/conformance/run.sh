@@ -4,11 +4,19 @@
 # Runs critest, the validation suite of Kubernetes' container runtime interface, with runc and with
 # podvm on one containerd 2, and prints a table of both: run.sh BUILD_DIRECTORY [CRITEST_ARGUMENT...]
 #
-# Everything is in a directory of its own, but for the bridge pvcrit0 and ports 12000 to 12003. The
-# images come from a registry on the loopback (Debian's docker-registry, unpacked but not installed).
+# Everything is in a directory and a mount namespace of its own, but for the bridge pvcrit0 and ports
+# 12000 to 12003. The images come from a registry on the loopback (Debian's docker-registry, unpacked but not installed).
 # Fails when there is a failure of podvm's that runc doesn't have, or anything is left behind.
 # RUNTIMES="podvm" leaves out the other.
 set -euo pipefail
+
+# A node's mounts are shared ones (the kubelet asks for it), wherever this is run.
+if [ -z "${CONFORMANCE_MOUNTS:-}" ]; then
+	export CONFORMANCE_MOUNTS=own
+	# shellcheck disable=SC2016 # for the other shell to expand
+	exec unshare --mount --propagation private \
+		sh -c 'mount --make-rshared / && exec "$@"' sh "$0" "$@"
+fi
 
 build=$(readlink -f "${1:?usage: run.sh BUILD_DIRECTORY [CRITEST_ARGUMENT...]}")
 shift
