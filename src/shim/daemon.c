@@ -6,6 +6,7 @@
 #include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -138,6 +139,8 @@ int shim_serve(const struct shim_options *o)
 	open_log(o->debug);
 	/* There's a shim for every pod: large blocks go back at once, also those that come often. */
 	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+	/* It was run as /proc/self/exe. */
+	(void)prctl(PR_SET_NAME, "podvm-shim");
 	signal(SIGPIPE, SIG_IGN);
 	(void)!chdir("/");
 	r = prepare(&shim, o, &e);
