@@ -26,6 +26,17 @@ exec_in() {
 	ctr task exec --exec-id "$id" shared "$@"
 }
 
+# has_file TASK PATH
+has_file() {
+	ctr task exec --exec-id "look-$RANDOM" "$1" test -e "$2"
+}
+
+# Does `ctr events`, whose output is in $E2E/tmp/events, listen by now? Makes an event to see.
+events_come() {
+	ctr container label shared "x=$RANDOM"
+	[ -s "$E2E/tmp/events" ]
+}
+
 # delete_stopped TASK CODE: its exit code is what is expected
 delete_stopped() {
 	run -0 ctr task delete "$1"
@@ -111,8 +122,8 @@ delete_stopped() {
 }
 
 @test "signals reach the process, also after the end they are no error" {
-	ctr_run -d $image t6 sh -c 'trap "exit 9" TERM; while :; do sleep 0.1; done'
-	sleep 1
+	ctr_run -d $image t6 sh -c 'trap "exit 9" TERM; touch /ready; while :; do sleep 0.1; done'
+	until_true 60 has_file t6 /ready
 	ctr task kill -s SIGTERM t6
 	until_true 20 is_stopped t6
 	run -0 ctr task metrics t6
@@ -161,9 +172,9 @@ delete_stopped() {
 	local events
 	ctr events >"$E2E/tmp/events" 3>&- &
 	events=$!
-	sleep 1
+	until_true 60 events_come
 	run -4 ctr_run --rm $image t7 sh -c 'exit 4'
-	sleep 1
+	until_true 60 grep -q '/tasks/delete .*"t7"' "$E2E/tmp/events"
 	kill $events
 	run -0 sed -n 's/^.* default \(\/tasks\/[a-z-]*\) .*"t7".*/\1/p' "$E2E/tmp/events"
 	assert_equal "$output" $'/tasks/create\n/tasks/start\n/tasks/exit\n/tasks/delete'
@@ -175,6 +186,7 @@ delete_stopped() {
 	local events
 	ctr events >"$E2E/tmp/events" 3>&- &
 	events=$!
+	until_true 60 events_come
 	ctr_run -d --memory-limit 33554432 $image t13 sleep 1000
 	run ctr task exec --exec-id eat t13 dd if=/dev/zero of=/dev/null bs=60M count=1
 	assert_status 137
@@ -190,9 +202,9 @@ delete_stopped() {
 @test "the monitor is killed: 137, for the exec too" {
 	local exec
 	ctr_run -d $image t8 sleep 1000
-	ctr task exec --exec-id x t8 sleep 1000 &
+	ctr task exec --exec-id x t8 sh -c 'touch /ready; exec sleep 1000' &
 	exec=$!
-	sleep 1
+	until_true 60 has_file t8 /ready
 	kill -9 "$(ctr task ls | awk '$1 == "t8" { print $2 }')"
 	wait_for $exec
 	assert_status 137
