@@ -11,6 +11,8 @@ load pods
 
 setup_file() {
 	export PODVM_SHIM=$PODVM_SANITIZED/src/shim/containerd-shim-podvm-v2
+	grep -q PODVM_FAULT "$PODVM_SHIM" ||
+		fail "$PODVM_SHIM isn't built with -Dfault_injection=true" || return 1
 	export PODVM_FAULT=$E2E/fault
 	export ASAN_OPTIONS=log_path=$E2E/sanitizer:detect_leaks=1
 	export UBSAN_OPTIONS=log_path=$E2E/sanitizer:print_stacktrace=1
