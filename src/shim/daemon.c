@@ -33,12 +33,17 @@
 
 /*
  * containerd reads the fifo `log` of the first bundle. Opened for reading as well, it neither
- * waits for containerd nor breaks when that is restarted; lines that don't fit are dropped.
+ * waits for containerd nor breaks when that is restarted; lines that don't fit are dropped. As
+ * standard error it's also that of children that do work for us.
  */
 static void open_log(bool debug)
 {
 	int fd = open("log", O_RDWR | O_NONBLOCK | O_CLOEXEC);
 
+	if (fd >= 0 && dup2(fd, STDERR_FILENO) >= 0) {
+		close(fd);
+		fd = STDERR_FILENO;
+	}
 	log_init(fd, LOG_FORMAT_TEXT, debug ? LOG_LEVEL_DEBUG : LOG_LEVEL_INFO);
 }
 

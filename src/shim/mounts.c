@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "shim/loopdev.h"
 
 /* mount(2) takes one page of options, with its NUL. */
 #define OPTIONS_MAX 4095
@@ -73,32 +74,67 @@ static bool parse_flag(const char *option, unsigned long *flags)
 	return false;
 }
 
-static int mount_one(const char *target, const Containerd__Types__Mount *m, struct err *e)
+/* What mount(2) is given of the options. */
+struct options {
+	struct buf data;
+	unsigned long flags;
+	bool loop; /* the source is a file, which becomes a device */
+};
+
+static int parse_options(const Containerd__Types__Mount *m, struct options *o, struct err *e)
 {
-	_cleanup_(buf_done) struct buf data = { .limit = OPTIONS_MAX };
-	unsigned long flags = 0;
-	char quoted[256];
 	int r = 0;
 
-	log_quote(quoted, sizeof(quoted), m->source);
-	if (*m->target && !str_eq(m->target, "/"))
-		return err_set(e, -EOPNOTSUPP, "a mount below the root file system's top");
-	for (size_t i = 0; r == 0 && i < m->n_options; i++)
-		if (!parse_flag(m->options[i], &flags))
-			r = buf_printf(&data, "%s%s", buf_len(&data) ? "," : "", m->options[i]);
+	o->data.limit = OPTIONS_MAX;
+	for (size_t i = 0; r == 0 && i < m->n_options; i++) {
+		const char *text = m->options[i];
+
+		if (str_eq(text, "loop"))
+			o->loop = true;
+		else if (!parse_flag(text, &o->flags))
+			r = buf_printf(&o->data, "%s%s", buf_len(&o->data) ? "," : "", text);
+	}
 	if (r == -ENOBUFS)
 		return err_set(e, -E2BIG,
 			       "the image has too many layers: more than %d bytes of mount options",
 			       OPTIONS_MAX);
-	if (r < 0 || !buf_cstr(&data))
+	if (r < 0 || !buf_cstr(&o->data))
 		return err_oom(e);
 	if (str_eq(m->type, "bind"))
-		flags |= MS_BIND;
-	if (mount(m->source, target, m->type, flags, buf_cstr(&data)) < 0)
+		o->flags |= MS_BIND;
+	return 0;
+}
+
+static void options_done(struct options *o)
+{
+	buf_done(&o->data);
+}
+
+static int mount_one(const char *target, const Containerd__Types__Mount *m, struct err *e)
+{
+	_cleanup_(options_done) struct options o = { 0 };
+	_cleanup_(close_fdp) int loop = -EBADF;
+	const char *source = m->source;
+	char device[LOOPDEV_PATH_MAX];
+	char quoted[256];
+	int r;
+
+	log_quote(quoted, sizeof(quoted), m->source);
+	if (*m->target && !str_eq(m->target, "/"))
+		return err_set(e, -EOPNOTSUPP, "a mount below the root file system's top");
+	r = parse_options(m, &o, e);
+	if (r == 0 && o.loop) {
+		loop = loopdev_attach(m->source, o.flags & MS_RDONLY, device, e);
+		r = MIN(loop, 0);
+		source = device;
+	}
+	if (r < 0)
+		return r;
+	if (mount(source, target, m->type, o.flags, buf_cstr(&o.data)) < 0)
 		return err_errno(e, -errno, "cannot mount %s as %s", quoted, m->type);
 	/* The first call of a bind ignores all other flags. */
-	if ((flags & MS_BIND) && (flags & MS_RDONLY) &&
-	    mount(NULL, target, NULL, (flags & ~(unsigned long)MS_REC) | MS_REMOUNT, NULL) < 0)
+	if ((o.flags & MS_BIND) && (o.flags & MS_RDONLY) &&
+	    mount(NULL, target, NULL, (o.flags & ~(unsigned long)MS_REC) | MS_REMOUNT, NULL) < 0)
 		return err_errno(e, -errno, "cannot make %s read-only", quoted);
 	return 0;
 }

@@ -96,6 +96,7 @@ assert_everything() {
 	local before
 	before=$(layers)
 	[ "$before" -ge 5 ]
+	grep -q 'a layer was converted.*layers=1' "$CONTAINERD/log"
 	run -0 ctr_run --rm $layered r2 true
 	assert_equal "$(layers)" "$before"
 	assert_equal "$(ls "$E2E/cache/snapshots/tmp")" ""
@@ -221,6 +222,11 @@ usage() {
 	run -0 start_again r14
 	assert_match "$output" $'\nx\n'
 	ctr container rm r14
+	# Mounted on the host as well.
+	run -0 ctr_run --rm --snapshotter blockfile --runtime-config-path "$E2E/shared.conf" $layered \
+		r17 sh -c "grep ' / ' /proc/mounts; $show"
+	assert_match "$output" 'none / virtiofs'
+	assert_everything "$output"
 }
 
 @test "files of the erofs snapshotter are disks" {
