@@ -375,6 +375,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 			.shares = run->plan.shares,
 			.n_shares = run->plan.n_volumes,
 			.state_dir = config->state,
+			.agent_timeout_ms = config->agent_timeout,
 			.boot_timeout_ms = config->boot_timeout,
 		},
 		.state = &run->state,

@@ -29,7 +29,6 @@
  * @terminal:	The container has a terminal (-t)
  * @detached:	Nobody watches: no streams, and SIGTERM stops the container
  * @stop_signal, @stop_timeout_ms: How `podvm stop` ends it
- * @agent_timeout_ms: Deadline for calls of the agent
  * @ready:	Called when the container runs; may be NULL
  * @data:	For @ready
  * @timings:	Print how long each stage took

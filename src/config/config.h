@@ -72,7 +72,7 @@ struct config {
 
 	/* [start] */
 	uint64_t boot_timeout;	/* VMM started -> agent has dialled */
-	uint64_t agent_timeout; /* one call of the agent */
+	uint64_t agent_timeout; /* until a guest that doesn't answer is given up */
 
 	/* [net] */
 	enum config_net net;

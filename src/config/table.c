@@ -89,8 +89,9 @@ const struct config_key config_keys[] = {
 
 	{ "start", "boot_timeout", CONFIG_DURATION, AT(boot_timeout), SEC, 3600 * SEC, NULL, "60s",
 	  "How long a guest may take to boot. Emulation on a busy machine is slow." },
-	{ "start", "agent_timeout", CONFIG_DURATION, AT(agent_timeout), SEC, 3600 * SEC, NULL, "30s",
-	  "How long the agent in a guest may take to do one thing, such as starting a container." },
+	{ "start", "agent_timeout", CONFIG_DURATION, AT(agent_timeout), SEC, 3600 * SEC, NULL, "60s",
+	  "A guest whose agent has not done something in time is asked whether it lives, and given up\n"
+	  "when it doesn't answer that within this time." },
 
 	{ "net", "default", CONFIG_ENUM, AT(net), 0, 0, net_words, "user",
 	  "Network of a sandbox when --net isn't given: user (through passt) or none." },

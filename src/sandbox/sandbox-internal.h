@@ -40,6 +40,7 @@ struct sandbox {
 	struct list growths;   /* struct growth */
 	struct list disks;     /* of containers, see disks.h */
 	struct ttrpc_client *agent;
+	bool asked; /* whether it lives, see alive.c */
 	struct ttrpc_pending *call;
 	struct loop_timer *timer; /* end of the boot, of a stop, of a loss's grace */
 	int console_fd;		  /* console.log */
@@ -66,6 +67,9 @@ void sandbox_lose(struct sandbox *sb, const struct err *e);
  * The monitor's exit, which comes at any moment then, says more: it's given a second.
  */
 void sandbox_lose_soon(struct sandbox *sb, const struct err *e);
+
+/** sandbox_watch_agent() - Notice when the agent, which has just been connected, doesn't answer */
+void sandbox_watch_agent(struct sandbox *sb);
 
 /** sandbox_add_console() - Append the guest's last console lines to a message, as its hint */
 void sandbox_add_console(const struct sandbox *sb, struct err *e);

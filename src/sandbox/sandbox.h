@@ -11,7 +11,8 @@
  * directory, so that even a crash in the wrong moment is cleaned up by the next command.
  *
  * It starts in stages (start.c), each with an undo; a failed start leaves nothing. Then it runs
- * until it's stopped or lost: the monitor dies, or the agent's connection ends. A loss is reported
+ * until it's stopped or lost: the monitor dies, the agent's connection ends, or the agent doesn't
+ * answer any more (alive.c). A loss is reported
  * once, with the reason and the last lines of the guest's console, after every pending call has
  * failed. Nothing is ever waited for without a deadline.
  *
@@ -61,6 +62,7 @@ struct sandbox_share {
  * @sysctl:	Kernel parameters to set in the guest, or NULL
  * @shared_pid:	The guest keeps a PID namespace for all containers
  * @state_dir:	Where what was found out about the machine is remembered
+ * @agent_timeout_ms: How long the agent may not answer before the guest is given up
  * @boot_timeout_ms: Deadline from the start of the monitor to the agent's first answer
  */
 struct sandbox_config {
@@ -84,6 +86,7 @@ struct sandbox_config {
 	const struct oci_map *sysctl;
 	bool shared_pid;
 	const char *state_dir;
+	uint64_t agent_timeout_ms;
 	uint64_t boot_timeout_ms;
 };
 

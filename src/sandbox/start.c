@@ -202,6 +202,7 @@ static int start_agent(void *obj, struct err *e)
 	r = ttrpc_client_new(sb->loop, fd, on_agent_closed, sb, &sb->agent);
 	if (r < 0)
 		return err_errno(e, r, "cannot use the channel to the agent");
+	sandbox_watch_agent(sb);
 	req.version = (char *)PODVM_VERSION;
 	r = agent_call(sb->agent, "Hello", &req.base, sb->config->boot_timeout_ms, on_hello, sb,
 		       &sb->call);

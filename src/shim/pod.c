@@ -138,6 +138,7 @@ static int set_machine(struct pod *p, struct err *e)
 	c->binary = str_empty(p->config.binary) ? NULL : p->config.binary;
 	c->state_dir = p->config.state;
 	c->debug = p->config.debug;
+	c->agent_timeout_ms = p->config.agent_timeout;
 	c->boot_timeout_ms = p->config.boot_timeout;
 	return 0;
 }

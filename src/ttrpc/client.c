@@ -35,6 +35,8 @@ struct ttrpc_client {
 	bool freed;
 	void (*closed)(void *data);
 	void *data;
+	void (*timeout)(void *data);
+	void *timeout_data;
 };
 
 /**
@@ -92,11 +94,16 @@ static void pending_end(struct ttrpc_pending *p, const ProtobufCMessage *resp, c
 static void on_deadline(void *data)
 {
 	struct ttrpc_pending *p = data;
+	struct ttrpc_client *c = p->client;
 	struct err e = { 0 };
 
 	err_set(&e, -ETIMEDOUT, "no answer to %s within %llu ms", p->method->name,
 		(unsigned long long)p->timeout_ms);
+	pin(c);
 	pending_end(p, NULL, &e);
+	if (c->timeout && !c->freed)
+		c->timeout(c->timeout_data);
+	unpin(c);
 }
 
 static void fail_all(struct ttrpc_client *c)
@@ -214,6 +221,12 @@ int ttrpc_client_new(struct loop *loop, int fd, void (*closed)(void *data), void
 	list_init(&c->pending);
 	*ret = c;
 	return 0;
+}
+
+void ttrpc_client_on_timeout(struct ttrpc_client *c, void (*cb)(void *data), void *data)
+{
+	c->timeout = cb;
+	c->timeout_data = data;
 }
 
 void ttrpc_client_free(struct ttrpc_client *c)

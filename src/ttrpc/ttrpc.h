@@ -192,6 +192,14 @@ typedef void (*ttrpc_done)(void *data, const ProtobufCMessage *resp, const struc
 int ttrpc_client_new(struct loop *loop, int fd, void (*closed)(void *data), void *data,
 		     struct ttrpc_client **ret);
 
+/**
+ * ttrpc_client_on_timeout() - Be told when the peer hasn't answered a call in time
+ * @c:		Client
+ * @cb:		Called after the call's own callback, each time
+ * @data:	For @cb
+ */
+void ttrpc_client_on_timeout(struct ttrpc_client *c, void (*cb)(void *data), void *data);
+
 /** ttrpc_client_free() - Close; pending calls fail with -ECONNRESET first. NULL is fine */
 void ttrpc_client_free(struct ttrpc_client *c);
 

@@ -30,6 +30,9 @@ struct fixture {
 	struct ttrpc_service service;
 	struct ttrpc_server *agent;
 	struct ttrpc_call *shutdown; /* not answered yet */
+	struct ttrpc_call *hello;
+	struct ttrpc_call *silent;
+	bool asked;
 	bool shutting_down;
 	bool stopped;
 	bool lost;
@@ -42,6 +45,22 @@ static void serve_shutdown(struct ttrpc_call *call, const ProtobufCMessage *msg,
 
 	f->shutdown = call;
 	f->shutting_down = true;
+}
+
+static void serve_hello(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
+{
+	struct fixture *f = data;
+
+	f->hello = call;
+	f->asked = true;
+}
+
+/* Never answered. */
+static void serve_nothing(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
+{
+	struct fixture *f = data;
+
+	f->silent = call;
 }
 
 static void on_lost(void *data, const struct err *e)
@@ -77,6 +96,10 @@ static int setup(void **state)
 	for (unsigned int i = 0; i < d->n_methods; i++)
 		if (str_eq(d->methods[i].name, "Shutdown"))
 			f->handlers[i] = serve_shutdown;
+		else if (str_eq(d->methods[i].name, "Hello"))
+			f->handlers[i] = serve_hello;
+		else if (str_eq(d->methods[i].name, "GetMetrics"))
+			f->handlers[i] = serve_nothing;
 	f->service = (struct ttrpc_service){ .desc = d, .handlers = f->handlers, .data = f };
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
 	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
@@ -95,6 +118,10 @@ static int teardown(void **state)
 	ttrpc_server_free(f->agent);
 	if (f->shutdown)
 		ttrpc_reply_error(f->shutdown, TTRPC_UNAVAILABLE, "the end");
+	if (f->hello)
+		ttrpc_reply_error(f->hello, TTRPC_UNAVAILABLE, "the end");
+	if (f->silent)
+		ttrpc_reply_error(f->silent, TTRPC_UNAVAILABLE, "the end");
 	loop_free(f->loop);
 	free(f);
 	return 0;
@@ -192,11 +219,51 @@ static void test_loss_without_a_better_reason(void **state)
 	assert_string_equal(f->loss.msg, "the agent has gone");
 }
 
+/* A call has no answer in time: the guest is asked whether it lives. */
+static void let_a_call_time_out(struct fixture *f, uint64_t agent_timeout_ms)
+{
+	Podvm__Agent__V1__GetMetricsRequest req = PODVM__AGENT__V1__GET_METRICS_REQUEST__INIT;
+
+	f->config.agent_timeout_ms = agent_timeout_ms;
+	sandbox_watch_agent(f->sandbox);
+	assert_int_equal(agent_call(f->sandbox->agent, "GetMetrics", &req.base, 10, agent_ignore,
+				    NULL, NULL),
+			 0);
+	await(f, &f->asked);
+	assert_false(f->lost);
+}
+
+static void test_slow_call_of_a_guest_that_lives(void **state)
+{
+	Podvm__Agent__V1__HelloResponse resp = PODVM__AGENT__V1__HELLO_RESPONSE__INIT;
+	struct fixture *f = *state;
+
+	let_a_call_time_out(f, DEADLINE_MS);
+	ttrpc_reply(TAKE_PTR(f->hello), &resp.base);
+	settle(f);
+	assert_false(f->lost);
+	/* And again. */
+	f->asked = false;
+	ttrpc_reply_error(TAKE_PTR(f->silent), TTRPC_UNAVAILABLE, "too late");
+	let_a_call_time_out(f, DEADLINE_MS);
+}
+
+static void test_guest_that_hangs(void **state)
+{
+	struct fixture *f = *state;
+
+	let_a_call_time_out(f, 20);
+	await(f, &f->lost);
+	assert_non_null(strstr(f->loss.msg, "the guest hangs"));
+}
+
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_slow_call_of_a_guest_that_lives),
+		TEST(test_guest_that_hangs),
 		TEST(test_guest_shuts_down),
 		TEST(test_guest_that_does_not_shut_down),
 		TEST(test_machine_ends_while_it_is_stopped),
