@@ -157,6 +157,12 @@ says() {
 
 # ---- tests ----
 
+@test "nothing of the host is shared with such a pod" {
+	run -1 pgrep -P "$(shim_of "$POD")" virtiofsd
+	run -0 inside "$A" 'grep -c virtiofs /proc/mounts || true'
+	assert_equal "$output" 0
+}
+
 @test "a config map is there as the kubelet publishes it" {
 	run -0 inside "$A" 'cat /config/key; echo; readlink /config/key; cat /config/..data/sub; echo
 		stat -c "%a %u:%g" /config/..data/key; echo x 2>/dev/null >/config/new || echo refused'
@@ -217,6 +223,16 @@ delete $old"
 	assert_equal "$(cat "$K/etc-hosts")" "127.0.0.1 localhost"
 	printf '127.0.0.1 changed\n' >"$K/etc-hosts"
 	until_true 30 says "$A" /etc/hosts "127.0.0.1 changed"
+}
+
+@test "copies of files go with their container" {
+	local before id
+	before=$(inside "$A" 'stat -f -c %f /config')
+	id=$(run_container other 'sleep 100000' "$(mount_of "$CONTAINERD/watch" /watch ro)")
+	[ "$(inside "$A" 'stat -f -c %f /config')" -lt "$before" ]
+	cri StopContainer "{\"container_id\": \"$id\", \"timeout\": 0}"
+	remove_container "$id"
+	assert_equal "$(inside "$A" 'stat -f -c %f /config')" "$before"
 }
 
 @test "an emptyDir in memory is the pod's, limited, and outlives a container" {
