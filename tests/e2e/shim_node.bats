@@ -126,6 +126,37 @@ events_are() {
 	assert_equal "$(sort -u <<<"$output")" ok
 }
 
+@test "check: a runtime that isn't configured is told with the lines to add" {
+	cp "$CONTAINERD/config.toml" "$E2E/tmp/config.toml"
+	sed -i 's/io.containerd.podvm.v2/io.containerd.runc.v2/' "$CONTAINERD/config.toml"
+	run podvm check --json
+	mv "$E2E/tmp/config.toml" "$CONTAINERD/config.toml"
+	run -0 jq -r --arg config "$CONTAINERD/config.toml" '.checks[] |
+		select(.name == "containerd-runtime" and (.text | contains($config))) | .status, .hint' \
+		<<<"$output"
+	assert_match "$output" "limited.*add to $CONTAINERD/config.toml:"
+	assert_match "$output" 'plugins..io.containerd.(grpc.v1.cri|cri.v1.runtime)..containerd.runtimes.podvm]'
+	assert_match "$output" 'runtime_type = "io.containerd.podvm.v2"'
+}
+
+@test "events tell of processes that were killed for want of memory" {
+	run -137 ctr_run --rm --memory-limit 33554432 "$image" eater \
+		dd if=/dev/zero of=/dev/null bs=60M count=1
+	until_true 20 events_are eater 'create start oom exit delete '
+}
+
+@test "a pod that containerd has forgotten can be ended" {
+	local bundle=$CONTAINERD/state/io.containerd.runtime.v2.task/default/orphan
+	ctr_run -d "$image" orphan sleep 100000
+	run -125 podvm rm -f orphan
+	mv "$bundle" "$E2E/tmp/orphan"
+	run -0 podvm rm -f orphan
+	mv "$E2E/tmp/orphan" "$bundle"
+	until_true 20 no_shim_of orphan
+	until_true 20 no_task orphan
+	ctr container rm orphan
+}
+
 @test "events tell what happens to the pod and its containers" {
 	local id
 	until_true 20 events_are "$POD" 'create start '

@@ -88,6 +88,28 @@ teardown_file() {
 	rm "$E2E/tmp/log"
 }
 
+@test "logs --machine: the guest's kernel and its agent, in the order of time" {
+	run -0 podvm logs --machine shared
+	assert_match "$output" 'Z kernel  Linux version'
+	assert_match "$output" 'Z agent   level='
+	assert_equal "$(cut -d ' ' -f 1 <<<"$output" | sort -c 2>&1)" ""
+	# Of one that has ended there is what was on its console.
+	podvm logs --machine finished
+	run -125 podvm logs --machine -f shared
+}
+
+@test "events: from the creation to the removal" {
+	local id
+	id=$(podvm run -d --name evented "$base" sh -c 'exit 5')
+	until_true 20 ended evented
+	podvm rm evented
+	run -0 podvm events --no-stream --json
+	run -0 jq -r --arg id "$id" 'select(.id == $id) | "\(.event) \(.exit_code // "")"' <<<"$output"
+	assert_equal "$output" $'create \nstart \nexit 5\ndelete '
+	run -0 podvm events --no-stream
+	assert_match "$output" "Z container exit   $id name=evented .*exit_code=5"
+}
+
 @test "stats" {
 	run -0 podvm stats --no-stream
 	assert_match "${lines[0]}" "^ID +NAME +CPU % +MEM USAGE / LIMIT +MEM % +NET IO +BLOCK IO +PIDS +HOST PSS"
