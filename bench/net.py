@@ -47,31 +47,47 @@ def make_pod(node, number):
 
 
 def iperf(prefix, server, *options):
-    """Mbit/s that have arrived."""
+    """What has arrived: bytes, and bits_per_second."""
     out = run(*prefix, "iperf3", "-J", "-t", str(SECONDS), "-c", server, *options)
-    return json.loads(out)["end"]["sum_received"]["bits_per_second"] / 1e6
+    return json.loads(out)["end"]["sum_received"]
+
+
+def wait_for_server(prefix):
+    run("timeout", "60", *prefix, "sh", "-c", "until ss -ltn | grep -q :5201; do sleep 0.1; done")
+
+
+def cpu_seconds(pid):
+    """User and system time of a process."""
+    with open(f"/proc/{pid}/stat", encoding="ascii") as f:
+        fields = f.read().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def counters(namespace):
     return json.loads(run("ip", "-n", namespace, "-s", "-j", "link", "show", "eth0"))[0]["stats64"]
 
 
-def measure(client, prefix, other, figures):
-    """Figures of the pod @client, whose programs run with @prefix; @other is a second pod's address."""
+def measure(client, prefix, other, figures, pid):
+    """Figures of the pod @client, whose programs run with @prefix; @other is a second pod's address,
+    @pid the client's monitor or None."""
     ways = (("to the host", "10.95.0.1", ()), ("from the host", "10.95.0.1", ("-R",)),
             ("to another pod", other, ()), ("from another pod", other, ("-R",)),
             ("to the host, 4 streams", "10.95.0.1", ("-P", "4")),
             ("from the host, 4 streams", "10.95.0.1", ("-P", "4", "-R")))
     for what, server, options in ways:
         before = counters(client)
-        figures.setdefault(what, []).append(iperf(prefix, server, *options))
+        cpu = cpu_seconds(pid) if pid else 0
+        arrived = iperf(prefix, server, *options)
+        figures.setdefault(what, []).append(arrived["bits_per_second"] / 1e6)
+        figures.setdefault(what + ", monitor's CPU seconds per GB", []).append(
+            (cpu_seconds(pid) - cpu) / arrived["bytes"] * 1e9 if pid else 0)
         after = counters(client)
         way = "rx" if "-R" in options else "tx"
         figures.setdefault(what + ", bytes per frame", []).append(
             (after[way]["bytes"] - before[way]["bytes"]) /
             (after[way]["packets"] - before[way]["packets"]))
     out = run(*prefix, "ping", "-q", "-c", "50", "-i", "0.02", "10.95.0.1")
-    figures.setdefault("round trip, ms", []).append(float(out.rsplit("= ", 1)[1].split("/")[1]))
+    figures.setdefault("round trip in ms", []).append(float(out.rsplit("= ", 1)[1].split("/")[1]))
 
 
 class Machines:
@@ -95,9 +111,11 @@ class Machines:
         for name, pod, command in zip(self.names, self.pods, ("sleep 100000", "iperf3 -s")):
             run(*self.call("run", "-d", "--name", name, "--cap-add", "NET_RAW", "--net",
                            f"ns:/run/netns/{pod}", image, *command.split()))
+        wait_for_server(self.call("exec", self.names[1]))
 
     def measure(self, figures):
-        measure(self.pods[0], self.call("exec", self.names[0]), self.address, figures)
+        pid = json.loads(run(*self.call("inspect", self.names[0])))[0]["vmm_pid"]
+        measure(self.pods[0], self.call("exec", self.names[0]), self.address, figures, pid)
 
     def stop(self):
         run(*self.call("rm", "-f", *self.names))
@@ -111,9 +129,11 @@ def bench(args, work, node, processes):
     for namespace in (node, plain[1]):
         processes.append(subprocess.Popen(["ip", "netns", "exec", namespace, "iperf3", "-s"],
                                           stdout=subprocess.DEVNULL))
+        wait_for_server(["ip", "netns", "exec", namespace])
     results = {name: {} for name in ["no VM", *args.build]}
     for _ in range(args.rounds):
-        measure(plain[0], ["ip", "netns", "exec", plain[0]], "10.95.0.3", results["no VM"])
+        measure(plain[0], ["ip", "netns", "exec", plain[0]], "10.95.0.3", results["no VM"],
+                None)
         for build, m in zip(args.build, machines):
             m.start(image)
             try:
@@ -131,7 +151,7 @@ def show(results):
         cells = []
         for name in names:
             v = results[name][what]
-            digits = 2 if "ms" in what else 0
+            digits = 2 if " ms" in what or "CPU" in what else 0
             cells.append(f"{statistics.median(v):.{digits}f} ({min(v):.{digits}f} to {max(v):.{digits}f})")
         print(f"| {what} | " + " | ".join(cells) + " |")
 

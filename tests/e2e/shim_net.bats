@@ -76,7 +76,8 @@ write_cni_config() {
 	write_second
 	cni_network main "$(ipam "$SUBNET.0/24" "$SUBNET6::/64")" \
 		"{\"type\": \"bridge\", \"bridge\": \"$BRIDGE\", \"isGateway\": true, \"mtu\": 1400}" \
-		'{"type": "portmap", "capabilities": {"portMappings": true}}' '{"type": "second"}'
+		'{"type": "portmap", "capabilities": {"portMappings": true}}' '{"type": "second"}' \
+		'{"type": "tuning", "sysctl": {"net.ipv6.conf.eth0.accept_ra": "0"}}'
 }
 
 # ipam SUBNET...: addresses of these networks, and default routes
@@ -330,6 +331,11 @@ s.sendall(open(\"/var/www/html/data\", \"rb\").read())'; ip route get $to"
 @test "sysctls of the pod" {
 	run -0 exec_in "$AC" 'cd /proc/sys/net && cat ipv4/ip_unprivileged_port_start core/somaxconn'
 	assert_equal "$output" $'1\n777'
+}
+
+@test "router advertisements are heard where the plugins leave them on" {
+	run -0 exec_in "$AC" 'cd /proc/sys/net/ipv6/conf && cat eth0/accept_ra net1/accept_ra'
+	assert_equal "$output" $'0\n1'
 }
 
 @test "hostPort" {
