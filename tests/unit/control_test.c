@@ -402,9 +402,30 @@ static void test_guest_that_has_gone(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
+/* A pod is containerd's to stop. */
+static void test_stop_of_a_pod_is_refused(void **state)
+{
+	Podvm__Control__V1__StopRequest req = PODVM__CONTROL__V1__STOP_REQUEST__INIT;
+	struct fixture *f = *state;
+	struct answer a = { 0 };
+	struct err e = { 0 };
+
+	ttrpc_client_free(f->command);
+	control_free(f->control);
+	assert_int_equal(control_new(&f->sandbox, NULL, NULL, &f->control, &e), 0);
+	assert_int_equal(control_connect(f->loop, &f->rd, NULL, NULL, &f->command, &e), 0);
+	assert_int_equal(ttrpc_call(f->command, &podvm__control__v1__control__descriptor, "Stop",
+				    &req.base, DEADLINE_MS, on_answer, &a, NULL),
+			 0);
+	await(f, &a.done);
+	assert_int_equal(a.code, -EBUSY);
+	assert_false(f->stop_asked);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_stop_of_a_pod_is_refused),
 		TEST(test_answers_come_back),
 		TEST(test_owners_methods_are_refused),
 		TEST(test_exec_whose_waiter_goes_away),
