@@ -364,6 +364,12 @@ static void test_annotations(void **state)
 
 static void test_annotations_are_checked(void **state)
 {
+	static const char all[] = "[annotations]\nallowed = podvm.io/memory podvm.io/vcpus "
+				  "podvm.io/guest-overhead podvm.io/scratch-size podvm.io/rootfs "
+				  "podvm.io/debug podvm.io/machine podvm.io/boot-timeout\n";
+	_cleanup_(config_done) struct config c = CONFIG_INIT;
+
+	assert_int_equal(parse(all, &c, NULL), 0);
 	assert_refused("[annotations]\nallowed = podvm.io/memory podvm.io/root\n",
 		       "test.conf:2: [annotations] allowed = \"podvm.io/memory podvm.io/root\": "
 		       "there is no annotation \"podvm.io/root\"");
