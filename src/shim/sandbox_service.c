@@ -241,8 +241,8 @@ static char *describe(const struct task *box)
 	    json_add_int(o, "monitorPid", st->vmm_pid) < 0 ||
 	    json_add_string(o, "monitor", st->vmm ? st->vmm : "") < 0 ||
 	    json_add_string(o, "acceleration", st->accel ? st->accel : "") < 0 ||
-	    json_add_int(o, "vcpus", pod->sandbox_config.vcpus) < 0 ||
-	    json_add_u64(o, "memoryBytes", pod->sandbox_config.memory) < 0 ||
+	    json_add_int(o, "vcpus", st->vcpus) < 0 ||
+	    json_add_u64(o, "memoryBytes", st->memory) < 0 ||
 	    json_add_string(o, "hostname", pod->hostname) < 0 ||
 	    json_add_string(o, "networkNamespace", pod->netns ? pod->netns : "") < 0 ||
 	    json_add_string(o, "runDirectory", pod->rundir.path ? pod->rundir.path : "") < 0)

@@ -140,9 +140,11 @@ static int check(const struct qemu_machine *m, const char *kernel_cmdline, struc
 	return 0;
 }
 
-unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci)
+unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci, enum vmm_accel accel)
 {
-	return pci && config->max_vcpus > config->vcpus ? config->max_vcpus - config->vcpus : 0;
+	if (!pci || accel != VMM_ACCEL_KVM || config->max_vcpus <= config->vcpus)
+		return 0;
+	return config->max_vcpus - config->vcpus;
 }
 
 uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci)
@@ -159,7 +161,7 @@ uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci)
 static void add_size(struct cmdline *c)
 {
 	const struct vmm_config *config = c->m->config;
-	unsigned int cpus = config->vcpus + qemu_spare_cpus(config, c->m->pci);
+	unsigned int cpus = config->vcpus + qemu_spare_cpus(config, c->m->pci, c->m->accel);
 	unsigned long long spare = qemu_spare_memory(config, c->m->pci);
 	/* A limit may be any number; QEMU rounds up by itself, but then the backend doesn't fit. */
 	unsigned long long memory = (config->memory + MEMORY_UNIT - 1) / MEMORY_UNIT * MEMORY_UNIT;

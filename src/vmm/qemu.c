@@ -190,7 +190,7 @@ static void note_size(struct qemu *q, const struct vmm_config *config, bool pci)
 	q->pci = pci;
 	q->boot_memory = config->memory;
 	q->spare_memory = qemu_spare_memory(config, pci);
-	q->max_vcpus = config->vcpus + qemu_spare_cpus(config, pci);
+	q->max_vcpus = config->vcpus + qemu_spare_cpus(config, pci, q->vmm->accel);
 }
 
 static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const struct ends *ends,

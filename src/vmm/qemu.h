@@ -68,8 +68,13 @@ int qemu_cmdline(const struct qemu_machine *m, struct strv *argv, struct spawn *
  */
 char *qemu_kernel_cmdline(const struct qemu_machine *m);
 
-/** qemu_spare_cpus() - How many CPUs can be plugged into a machine later */
-unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci);
+/**
+ * qemu_spare_cpus() - How many CPUs can be plugged into a machine later
+ *
+ * None into an emulated one: Linux takes CPUs that ACPI announces as absent only under hypervisors
+ * that it knows by name, and KVM is one.
+ */
+unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci, enum vmm_accel accel);
 
 /** qemu_spare_memory() - How much memory can be plugged into a machine later, whole pieces */
 uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci);

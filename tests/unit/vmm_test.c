@@ -318,6 +318,7 @@ static void start_growing(struct bed *bed, const char *mode, const char *machine
 	struct vmm_config c = config(bed, mode);
 
 	c.machine = machine;
+	c.accel = VMM_ACCEL_KVM;
 	c.max_vcpus = 4;
 	c.max_memory = UINT64_C(1) << 30;
 	assert_int_equal(vmm_start(bed->vmm, &c, on_done, &bed->start, NULL), 0);
