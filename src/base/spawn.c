@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -108,6 +109,17 @@ static void reset_signals(void)
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+/* Return: 0 or a negative errno */
+static int child_user(const struct spawn *s)
+{
+	if (s->uid == 0)
+		return 0;
+	if (setgroups(s->group ? 1 : 0, &s->group) < 0 || setresgid(s->uid, s->uid, s->uid) < 0 ||
+	    setresuid(s->uid, s->uid, s->uid) < 0 || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0)
+		return -errno;
+	return 0;
+}
+
 __attribute__((noreturn)) static void child_main(const struct spawn *s, const char *path,
 						 pid_t parent, int status_fd)
 {
@@ -116,6 +128,11 @@ __attribute__((noreturn)) static void child_main(const struct spawn *s, const ch
 	reset_signals();
 	if (s->new_session)
 		setsid();
+	if (s->netns_fd >= 0 && setns(s->netns_fd, CLONE_NEWNET) < 0)
+		code = errno;
+	if (code == 0)
+		code = -child_user(s);
+	/* A change of the user forgets this. */
 	if (!s->survive) {
 		if (prctl(PR_SET_PDEATHSIG, SIGKILL) < 0)
 			code = errno;
@@ -123,8 +140,6 @@ __attribute__((noreturn)) static void child_main(const struct spawn *s, const ch
 		if (getppid() != parent)
 			_exit(127);
 	}
-	if (code == 0 && s->netns_fd >= 0 && setns(s->netns_fd, CLONE_NEWNET) < 0)
-		code = errno;
 	if (code == 0)
 		code = -child_fds(s, &status_fd);
 	if (code == 0 && s->cwd && chdir(s->cwd) < 0)

@@ -5,7 +5,8 @@
 /*
  * Starting a program: a child gets exactly the descriptors that it is given, at the numbers that
  * it expects, and nothing else of ours. By default it dies with us (PR_SET_PDEATHSIG), so a
- * helper of a sandbox never outlives the process that owns the sandbox.
+ * helper of a sandbox never outlives the process that owns the sandbox. A child with a user of its
+ * own has no capabilities and never gets any.
  */
 
 #include <stdbool.h>
@@ -30,6 +31,8 @@ struct spawn {
 		int target; /* number in the child, > 2 */
 	} fds[SPAWN_MAX_FDS];
 	size_t n_fds;
+	uid_t uid;	  /* run as this user and the group of the same number, 0: as we do */
+	gid_t group;	  /* with @uid: one more group, 0: none */
 	bool survive;	  /* don't die with the parent */
 	bool new_session; /* setsid() */
 };

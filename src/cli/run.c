@@ -376,6 +376,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 			.n_shares = run->plan.n_volumes,
 			.state_dir = config->state,
 			.agent_timeout_ms = config->agent_timeout,
+			.uid_base = config->uid_base,
 			.boot_timeout_ms = config->boot_timeout,
 		},
 		.state = &run->state,

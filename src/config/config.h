@@ -56,7 +56,8 @@ struct config {
 	char *driver;  /* name for vmm_driver_find() */
 	char *machine; /* machine type, empty: the driver's default */
 	enum config_accel accel;
-	char *binary; /* program, empty: the driver finds it */
+	unsigned int uid_base; /* first user of monitors, 0: root */
+	char *binary;	       /* program, empty: the driver finds it */
 
 	/* [vm] */
 	unsigned int vcpus;	 /* when the user says nothing */

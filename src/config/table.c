@@ -64,6 +64,8 @@ const struct config_key config_keys[] = {
 	{ "vmm", "accel", CONFIG_ENUM, AT(accel), 0, 0, accel_words, "auto",
 	  "What runs the guest's instructions: kvm, or tcg for emulation, which works everywhere and\n"
 	  "is slow. auto takes KVM where a guest really runs on it (see podvm check)." },
+	{ "vmm", "uid_base", CONFIG_UINT, AT(uid_base), 0, 4000000000, NULL, "1900000000",
+	  "First of 65536 users that nobody else has. Every monitor runs as one of its own. 0: as root." },
 	{ "vmm", "binary", CONFIG_PROGRAM, AT(binary), 0, 0, NULL, "",
 	  "Program of the monitor. Empty: the driver finds it." },
 

@@ -35,6 +35,7 @@ struct sandbox {
 	struct loop_child *virtiofs_child; /* NULL: it doesn't run */
 	struct list share_waits;	   /* struct share_wait */
 	bool shares_joined;		   /* the relay has brought them together */
+	int uid_fd;			   /* keeps the monitor's user ours */
 	struct vmm *vmm;
 	uint64_t guest_memory; /* MemTotal at the boot */
 	struct list growths;   /* struct growth */

@@ -73,6 +73,7 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 	sb->lost = lost;
 	sb->lost_data = data;
 	sb->share_fd = -EBADF;
+	sb->uid_fd = -EBADF;
 	list_init(&sb->share_waits);
 	list_init(&sb->growths);
 	sb->console_fd = -EBADF;
@@ -130,6 +131,8 @@ static void end_everything(struct sandbox *sb)
 	sandbox_stop_forward(sb);
 	ttrpc_client_free(TAKE_PTR(sb->agent));
 	vmm_free(vmm);
+	close_fdp(&sb->uid_fd);
+	sb->uid_fd = -EBADF;
 	disks_close(sb);
 	sandbox_stop_shares(sb);
 	sandbox_stop_network(sb);

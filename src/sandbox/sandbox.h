@@ -63,6 +63,7 @@ struct sandbox_share {
  * @shared_pid:	The guest keeps a PID namespace for all containers
  * @state_dir:	Where what was found out about the machine is remembered
  * @agent_timeout_ms: How long the agent may not answer before the guest is given up
+ * @uid_base:	First of the users that monitors run as (monitor_uid.h), 0: as we do
  * @boot_timeout_ms: Deadline from the start of the monitor to the agent's first answer
  */
 struct sandbox_config {
@@ -87,6 +88,7 @@ struct sandbox_config {
 	bool shared_pid;
 	const char *state_dir;
 	uint64_t agent_timeout_ms;
+	uid_t uid_base;
 	uint64_t boot_timeout_ms;
 };
 

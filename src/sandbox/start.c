@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/monitor_uid.h"
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/shares.h"
@@ -87,6 +88,17 @@ static void on_vmm_started(void *data, const struct err *e)
 	stages_next(&sb->stages, e);
 }
 
+/* Only root has users to give away. */
+static int take_uid(struct sandbox *sb, uid_t *ret, struct err *e)
+{
+	const struct sandbox_config *c = sb->config;
+
+	if (c->uid_base == 0 || geteuid() != 0)
+		return 0;
+	sb->uid_fd = monitor_uid_take(c->state_dir, c->uid_base, ret);
+	return sb->uid_fd < 0 ? err_errno(e, sb->uid_fd, "cannot find a user for the monitor") : 0;
+}
+
 static int start_vmm(void *obj, struct err *e)
 {
 	struct sandbox *sb = obj;
@@ -118,6 +130,9 @@ static int start_vmm(void *obj, struct err *e)
 	}
 	if (rootfs < 0)
 		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
+	r = take_uid(sb, &config.uid, e);
+	if (r < 0)
+		return r;
 	nic = sandbox_add_nics(sb, &config);
 	sandbox_add_shares(sb, &config);
 	sb->console_fd = openat(c->rundir->fd, "console.log",
@@ -142,6 +157,8 @@ static void stop_vmm(void *obj)
 	struct sandbox *sb = obj;
 
 	vmm_free(TAKE_PTR(sb->vmm));
+	close_fdp(&sb->uid_fd);
+	sb->uid_fd = -EBADF;
 	if (sb->console_fd >= 0)
 		close(TAKE_FD(sb->console_fd));
 }

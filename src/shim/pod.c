@@ -137,6 +137,7 @@ static int set_machine(struct pod *p, struct err *e)
 	c->machine = str_empty(p->config.machine) ? NULL : p->config.machine;
 	c->binary = str_empty(p->config.binary) ? NULL : p->config.binary;
 	c->state_dir = p->config.state;
+	c->uid_base = p->config.uid_base;
 	c->debug = p->config.debug;
 	c->agent_timeout_ms = p->config.agent_timeout;
 	c->boot_timeout_ms = p->config.boot_timeout;

@@ -286,7 +286,8 @@ static void add_all(struct cmdline *c, const char *kernel_cmdline)
 	add(c, c->m->binary);
 	add_machine(c);
 	add_process(c);
-	opt(c, "-kernel", "%s", c->m->config->kernel);
+	/* Whoever QEMU runs as need not reach the kernel by its path. */
+	opt(c, "-kernel", "/proc/self/fd/%d", give(c, c->m->kernel_fd));
 	add(c, "-append");
 	add(c, kernel_cmdline);
 	add_channels(c);

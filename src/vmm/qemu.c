@@ -20,10 +20,13 @@
  * is used where it will do: it starts faster and loads a fifth of the libraries, but has KVM only,
  * neither PCI devices nor virtiofs, and no seccomp filter of its own.
  */
+#include <fcntl.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "vmm/qemu.h"
 
 /* From the start of the process to its answer on the control connection. */
@@ -193,10 +196,30 @@ static void note_size(struct qemu *q, const struct vmm_config *config, bool pci)
 	q->max_vcpus = config->vcpus + qemu_spare_cpus(config, pci, q->vmm->accel);
 }
 
+/* KVM's device belongs to a group, usually. */
+static void set_user(struct spawn *s, uid_t uid, bool kvm)
+{
+	const mode_t group = S_IRGRP | S_IWGRP;
+	const mode_t other = S_IROTH | S_IWOTH;
+	struct stat st;
+
+	s->uid = uid;
+	if (uid == 0 || !kvm || stat("/dev/kvm", &st) < 0 || (st.st_mode & other) == other)
+		return;
+	if ((st.st_mode & group) == group && st.st_gid != 0) {
+		s->group = st.st_gid;
+		return;
+	}
+	s->uid = 0;
+	log_warn("QEMU runs with privileges", "why=\"only root may open /dev/kvm\" hint=\"chgrp "
+					      "kvm /dev/kvm; chmod 660 /dev/kvm\"");
+}
+
 static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const struct ends *ends,
 		      struct err *e)
 {
 	_cleanup_(freep) char *binary = NULL;
+	_cleanup_(close_fdp) int kernel = open(config->kernel, O_RDONLY | O_CLOEXEC);
 	_cleanup_(strv_done) struct strv argv = { 0 };
 	struct spawn s = SPAWN_INIT;
 	struct qemu_machine m = {
@@ -205,9 +228,12 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 		.console_fd = ends->console,
 		.agent_fd = ends->agent,
 		.qmp_fd = ends->qmp,
+		.kernel_fd = kernel,
 	};
 	int r;
 
+	if (kernel < 0)
+		return err_errno(e, -errno, "cannot open %s", config->kernel);
 	r = qemu_find(config, vmm->accel, &binary, e);
 	if (r < 0)
 		return r;
@@ -223,9 +249,15 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 		return r;
 	s.path = binary;
 	s.argv = argv.v;
+	set_user(&s, config->uid, vmm->accel == VMM_ACCEL_KVM);
 	if (config->netns_fd > 0)
 		s.netns_fd = config->netns_fd;
-	return vmm_proc_start(vmm->loop, &s, on_exited, vmm, &vmm->proc, e);
+	r = vmm_proc_start(vmm->loop, &s, on_exited, vmm, &vmm->proc, e);
+	if (r == -EACCES && s.uid != 0)
+		err_hint(e,
+			 "It runs as a user of its own: the program and the directories above it "
+			 "have to be executable for everybody.");
+	return r;
 }
 
 static int open_qmp(struct qemu *q, int fd)

@@ -31,6 +31,7 @@
  * @accel:	KVM or TCG
  * @pci:	Devices sit on PCI (q35), not in virtio-mmio slots (microvm)
  * @console_fd, @agent_fd, @qmp_fd: QEMU's ends of the socket pairs
+ * @kernel_fd:	The kernel, open
  * @tsc_khz:	Rate of the host's time stamp counter, for emulated guests
  */
 struct qemu_machine {
@@ -41,6 +42,7 @@ struct qemu_machine {
 	int console_fd;
 	int agent_fd;
 	int qmp_fd;
+	int kernel_fd;
 	unsigned int tsc_khz;
 };
 

@@ -106,6 +106,7 @@ struct vmm_share {
  * @max_vcpus:	How many CPUs it may have one day; no more than @vcpus: it doesn't get any
  * @max_memory:	How much memory it may have one day; no more than @memory: it doesn't get any
  * @nics, @shares: What they say
+ * @uid:	User that the process runs as, 0: ours
  * @netns_fd:	Network namespace that the process lives in, 0: ours
  * @debug:	Kernel messages of all levels on the console
  * @state_dir:	Where vmm_accel_auto() remembers its answer, NULL: VMM_STATE_DIR
@@ -125,6 +126,7 @@ struct vmm_config {
 	size_t n_nics;
 	struct vmm_share shares[VMM_MAX_SHARES];
 	size_t n_shares;
+	uid_t uid;
 	int netns_fd;
 	bool debug;
 	const char *state_dir;

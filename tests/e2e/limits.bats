@@ -72,3 +72,16 @@ teardown_file() {
 	run -0 podvm run --rm --ulimit nofile=123:456 "$base" sh -c 'ulimit -Sn; ulimit -Hn'
 	assert_equal "$output" "123"$'\n'"456"
 }
+
+@test "the monitor has a user of its own and no privileges" {
+	local name status
+	podvm run -d --name other "$base" sleep 100000
+	for name in shared other; do
+		status=/proc/$(state_of $name vmm_pid)/status
+		assert_equal "$(sed -n 's/^CapEff:\t//p' "$status")" 0000000000000000
+		assert_equal "$(sed -n 's/^NoNewPrivs:\t//p' "$status")" 1
+		awk '$1 == "Uid:" { print $2 }' "$status"
+	done >"$E2E/tmp/uids"
+	assert_equal "$(sort -u "$E2E/tmp/uids" | awk '$1 >= 1900000000' | wc -l)" 2
+	podvm rm -f other
+}

@@ -16,6 +16,8 @@ setup_suite() {
 	IMAGES=$("$BATS_TEST_DIRNAME/images.sh" 3>&-) || return 1
 	# A short path: that of a socket below it has at most 107 characters.
 	E2E=$(mktemp -d /tmp/pe2e.XXXXXX)
+	# Monitors that tests make up are in it, which run as users of their own.
+	chmod 711 "$E2E"
 	# What one test may take; boots are emulated and the machine may be busy.
 	BATS_TEST_TIMEOUT=300
 	export IMAGES E2E BATS_TEST_TIMEOUT

@@ -676,6 +676,28 @@ static void spawn_gives_exactly_the_descriptors(void **state)
 	}
 }
 
+static void spawn_as_another_user(void **state)
+{
+	struct spawn s = SPAWN_INIT;
+	_cleanup_(freep) char *out = NULL;
+	struct err e = { 0 };
+
+	if (geteuid() != 0)
+		skip();
+	s.uid = 1900000007;
+	s.group = 12345;
+	assert_int_equal(run_sh(&s,
+				"grep -E '^(Uid|Gid|Groups|CapEff|NoNewPrivs):' /proc/self/status"
+				"| tr -s '\\t ' ' '",
+				10000, &out, &e),
+			 0);
+	assert_string_equal(out, "Uid: 1900000007 1900000007 1900000007 1900000007\n"
+				 "Gid: 1900000007 1900000007 1900000007 1900000007\n"
+				 "Groups: 12345 \n"
+				 "CapEff: 0000000000000000\n"
+				 "NoNewPrivs: 1\n");
+}
+
 static void spawn_puts_descriptors_at_any_number(void **state)
 {
 	struct spawn s = SPAWN_INIT;
@@ -896,6 +918,7 @@ int main(void)
 		cmocka_unit_test(spawn_run_kills_at_the_deadline),
 		dir_test(spawn_start_reports_a_failed_exec),
 		cmocka_unit_test(spawn_gives_exactly_the_descriptors),
+		cmocka_unit_test(spawn_as_another_user),
 		cmocka_unit_test(spawn_puts_descriptors_at_any_number),
 		cmocka_unit_test(spawn_refuses_too_many_descriptors),
 		cmocka_unit_test(spawn_sets_directory_environment_and_session),

@@ -178,12 +178,14 @@ static void fake_act(const struct fake_qemu *f)
 static int fake_qemu_main(char **argv)
 {
 	struct fake_qemu f = { .mode = "" };
+	char kernel[256] = "";
 	char line[4096];
 	size_t len = 0;
 
 	for (char **arg = argv; *arg; arg++)
-		if (strcmp(*arg, "-kernel") == 0 && arg[1])
-			f.mode = arg[1];
+		if (strcmp(*arg, "-kernel") == 0 && arg[1] &&
+		    readlink(arg[1], kernel, sizeof(kernel) - 1) > 0)
+			f.mode = kernel;
 	fake_count(f.mode);
 	f.mode = strrchr(f.mode, '/') ? strrchr(f.mode, '/') + 1 : f.mode;
 	f.qmp = atoi(fake_arg(argv, "socket,id=qmp,fd="));

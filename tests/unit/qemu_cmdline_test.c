@@ -15,7 +15,7 @@
 #include "vmm/qemu.h"
 
 /* Numbers that no test gives away by accident. */
-enum { ROOT_FD = 901, CONSOLE_FD, AGENT_FD, QMP_FD, NIC_FD, TAP_FD, SHARE_FD };
+enum { ROOT_FD = 901, CONSOLE_FD, AGENT_FD, QMP_FD, NIC_FD, TAP_FD, SHARE_FD, KERNEL_FD };
 
 /* A machine, its configuration, and what came out. */
 struct bed {
@@ -47,6 +47,7 @@ static int setup(void **state)
 		.console_fd = CONSOLE_FD,
 		.agent_fd = AGENT_FD,
 		.qmp_fd = QMP_FD,
+		.kernel_fd = KERNEL_FD,
 		.tsc_khz = 2500000,
 	};
 	bed->spawn = SPAWN_INIT;
@@ -158,10 +159,11 @@ static void test_every_descriptor_is_given_and_no_other(void **state)
 	assert_given(bed, "socket,id=console,fd=", CONSOLE_FD);
 	assert_given(bed, "socket,id=agent,fd=", AGENT_FD);
 	assert_given(bed, "-add-fd\nfd=", ROOT_FD);
+	assert_given(bed, "-kernel\n/proc/self/fd/", KERNEL_FD);
 	assert_given(bed, "addr.type=fd,addr.str=", NIC_FD);
 	assert_given(bed, "tap,id=net1,fd=", TAP_FD);
 	assert_given(bed, "socket,id=share0,fd=", SHARE_FD);
-	assert_int_equal(bed->spawn.n_fds, 7);
+	assert_int_equal(bed->spawn.n_fds, 8);
 }
 
 static void test_the_devices_are_these_and_no_more(void **state)

@@ -203,8 +203,8 @@ static void test_the_process_has_nothing_of_ours(void **state)
 	struct bed *bed = *state;
 
 	start_well(bed, "report");
-	/* stdin, stdout, stderr, control connection, console, agent, root image */
-	assert_console(bed, 1, "/ environment=none descriptors=7");
+	/* stdin, stdout, stderr, control connection, console, agent, root image, kernel */
+	assert_console(bed, 1, "/ environment=none descriptors=8");
 }
 
 static void test_a_start_that_is_refused_calls_nobody(void **state)
