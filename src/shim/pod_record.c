@@ -65,7 +65,8 @@ void record_pod_ended(struct pod *p, const struct err *e)
 {
 	struct rundir_state *st = &p->run_state;
 
-	if (!p->rundir.path || st->finished_ns)
+	/* One that couldn't be prepared was never told of. */
+	if (!p->rundir.path || !st->id || st->finished_ns)
 		return;
 	st->finished_ns = clock_real_ns();
 	st->exit_code = e ? SHIM_KILLED : 0;
