@@ -44,6 +44,7 @@ struct forward {
 	struct control *control;
 	struct ttrpc_call *call; /* NULL: who waited for an exec has gone, and it was killed */
 	struct ttrpc_pending *pending;
+	bool timed;
 	char *container_id; /* of a Wait for an exec: killed when who waits has gone */
 	char *exec_id;
 };
@@ -80,7 +81,8 @@ static void on_answer(void *data, const ProtobufCMessage *msg, const struct err 
 	struct forward *f = data;
 
 	if (!f->call) {
-		remove_exec(f);
+		if (f->exec_id)
+			remove_exec(f);
 	} else {
 		ttrpc_call_on_cancel(f->call, NULL, NULL);
 		if (e)
@@ -111,6 +113,9 @@ static void on_cancel(void *data)
 	/* The answer to its Wait is still awaited. */
 	if (f->exec_id && kill_exec(f) == 0)
 		return;
+	/* A call with a deadline still tells whether the guest answers at all (alive.c). */
+	if (f->timed)
+		return;
 	ttrpc_cancel(f->pending);
 	forward_free(f);
 }
@@ -139,6 +144,7 @@ static void forward(struct ttrpc_call *call, const ProtobufCMessage *req, void *
 	}
 	f->control = c;
 	f->call = call;
+	f->timed = ttrpc_call_timeout_ms(call) > 0;
 	list_append(&c->forwards, &f->node);
 	r = note_exec(f, req);
 	if (r == 0 && !c->sb->agent)
