@@ -146,7 +146,8 @@ remove_what_containerd_forgot() {
 	client=$!
 	kill -9 "$(shim_of "$POD")"
 	wait_for $client
-	remove_pod "$POD"
+	# containerd may still be at what it learns from that; the kubelet asks again as well.
+	until_true 60 remove_pod "$POD"
 	assert_no_pods
 }
 
