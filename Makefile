@@ -6,7 +6,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 IMAGE   := $(BUILD)/image
 
-.PHONY: all deps image demo test bench install clean help
+.PHONY: all deps image demo test conformance bench install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -17,6 +17,7 @@ help:
 	@echo 'make image     build the guest kernel and the guest image into $(IMAGE)/'
 	@echo 'make demo      all of the above, then run a container in a microVM'
 	@echo 'make test      all of the above, then run all tests'
+	@echo 'make conformance  run critest with runc and podvm on containerd 2; prints a table'
 	@echo 'make bench     measure; prints a table and writes $(BUILD)/bench.json'
 	@echo 'make install   install into DESTDIR/PREFIX (PREFIX is /usr/local)'
 	@echo 'make clean     remove what was built; the kernel stays cached in ~/.cache/podvm'
@@ -37,6 +38,10 @@ demo: deps
 test: deps
 	@$(MAKE) --no-print-directory image
 	@scripts/test.sh $(BUILD)
+
+conformance: deps
+	@$(MAKE) --no-print-directory image
+	@tests/conformance/run.sh $(BUILD)
 
 bench: deps
 	@$(MAKE) --no-print-directory image
