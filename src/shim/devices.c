@@ -65,6 +65,10 @@ int devices_found(const struct device_plan *p, const Podvm__Agent__V1__LookupDev
 	for (size_t i = 0; i < p->names.n; i++) {
 		const Podvm__Agent__V1__Device *d = resp->devices[i];
 
+		if (i < plan->n_devices && plan->any_device && (!d->found || d->block)) {
+			plan->devices[i].absent = true;
+			continue;
+		}
 		if (!d->found || d->block) {
 			err_set(e, -ENODEV, "the guest has no device %s",
 				log_quote(quoted, sizeof(quoted), p->names.v[i]));

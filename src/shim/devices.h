@@ -5,7 +5,9 @@
 /*
  * Devices of a container (/dev/fuse, /dev/net/tun) are the guest's own of the same names, which
  * have other numbers perhaps: the agent is asked for them, and the spec gets its answers. Names are
- * those of the host's kernel; where a device is in the container is the spec's business.
+ * those of the host's kernel; where a device is in the container is the spec's business. One that
+ * the guest hasn't got is an error, but not in the list that a privileged container has of the
+ * host: that is cut down to what the guest has.
  */
 
 #include <stddef.h>

@@ -68,6 +68,7 @@ struct spec_bind {
  * @obj:	Entry of `linux.devices`, borrowed from the tree, as is @path, its place in the
  * container
  * @block:	It's a block device, otherwise a character device
+ * @absent:	The guest hasn't got it, to be filled in: it's taken out of the spec
  * @major, @minor: Its number on the host
  * @guest_major, @guest_minor: And in the guest, to be filled in
  */
@@ -75,6 +76,7 @@ struct spec_device {
 	struct json_object *obj;
 	const char *path;
 	bool block;
+	bool absent;
 	uint32_t major;
 	uint32_t minor;
 	uint32_t guest_major;
@@ -83,6 +85,8 @@ struct spec_device {
 
 /**
  * struct spec_plan - What a container's spec wants of the host
+ * @any_device:	It may use every device: the list is what the host happens to have (a privileged
+ *		container), not what it needs
  * @owner:	Holds the strings of @binds; to be released with spec_plan_done()
  */
 struct spec_plan {
@@ -90,6 +94,7 @@ struct spec_plan {
 	size_t n_binds;
 	struct spec_device devices[SPEC_MAX_DEVICES];
 	size_t n_devices;
+	bool any_device;
 	struct strv owner;
 };
 

@@ -167,17 +167,53 @@ static bool take_device(struct json_object *obj, struct spec_device *d)
 	return true;
 }
 
+static struct json_object *device_rules(struct json_object *spec)
+{
+	struct json_object *l = json_get(spec, "linux", json_type_object);
+	struct json_object *res = l ? json_get(l, "resources", json_type_object) : NULL;
+
+	return res ? json_get(res, "devices", json_type_array) : NULL;
+}
+
+/* Is there a rule that allows everything with every device? */
+static bool allows_all(struct json_object *spec)
+{
+	struct json_object *rules = device_rules(spec);
+
+	for (size_t i = 0; rules && i < json_object_array_length(rules); i++) {
+		struct json_object *rule = json_object_array_get_idx(rules, i);
+		const char *type;
+		struct json_object *allow;
+
+		if (!json_object_is_type(rule, json_type_object))
+			continue;
+		type = spec_string(rule, "type");
+		allow = json_get(rule, "allow", json_type_boolean);
+		if (allow && json_object_get_boolean(allow) && number(rule, "major") < 0 &&
+		    number(rule, "minor") < 0 && (!*type || str_eq(type, "a")) &&
+		    str_eq(spec_string(rule, "access"), "rwm"))
+			return true;
+	}
+	return false;
+}
+
 int spec_devices(struct json_object *spec, struct spec_plan *plan, struct err *e)
 {
 	struct json_object *l = json_get(spec, "linux", json_type_object);
 	struct json_object *all = l ? json_get(l, "devices", json_type_array) : NULL;
 
+	plan->any_device = allows_all(spec);
 	for (size_t i = 0; all && i < json_object_array_length(all); i++) {
 		struct json_object *obj = json_object_array_get_idx(all, i);
+		bool full = plan->n_devices == SPEC_MAX_DEVICES;
 
 		if (!json_object_is_type(obj, json_type_object))
 			return err_set(e, -EINVAL, "device %zu of config.json is no object", i);
-		if (plan->n_devices == SPEC_MAX_DEVICES)
+		if (plan->any_device && (full || str_eq(spec_string(obj, "type"), "b"))) {
+			json_object_array_del_idx(all, i--, 1);
+			continue;
+		}
+		if (full)
 			return err_set(e, -E2BIG, "a container has at most %d devices",
 				       SPEC_MAX_DEVICES);
 		plan->n_devices += take_device(obj, &plan->devices[plan->n_devices]);
@@ -206,11 +242,27 @@ static const struct spec_device *device_of_rule(const struct spec_plan *plan,
 	return NULL;
 }
 
-int spec_devices_done(struct json_object *spec, const struct spec_plan *plan)
+static bool is_absent(const struct spec_plan *plan, const struct json_object *obj)
+{
+	for (size_t i = 0; i < plan->n_devices; i++)
+		if (plan->devices[i].obj == obj)
+			return plan->devices[i].absent;
+	return false;
+}
+
+static void drop_absent(struct json_object *spec, const struct spec_plan *plan)
 {
 	struct json_object *l = json_get(spec, "linux", json_type_object);
-	struct json_object *res = l ? json_get(l, "resources", json_type_object) : NULL;
-	struct json_object *rules = res ? json_get(res, "devices", json_type_array) : NULL;
+	struct json_object *all = l ? json_get(l, "devices", json_type_array) : NULL;
+
+	for (size_t i = all ? json_object_array_length(all) : 0; i-- > 0;)
+		if (is_absent(plan, json_object_array_get_idx(all, i)))
+			json_object_array_del_idx(all, i, 1);
+}
+
+int spec_devices_done(struct json_object *spec, const struct spec_plan *plan)
+{
+	struct json_object *rules = device_rules(spec);
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && rules && i < json_object_array_length(rules); i++) {
@@ -221,7 +273,10 @@ int spec_devices_done(struct json_object *spec, const struct spec_plan *plan)
 			r = renumber(rule, d->guest_major, d->guest_minor);
 	}
 	for (size_t i = 0; r == 0 && i < plan->n_devices; i++)
-		r = renumber(plan->devices[i].obj, plan->devices[i].guest_major,
-			     plan->devices[i].guest_minor);
+		if (!plan->devices[i].absent)
+			r = renumber(plan->devices[i].obj, plan->devices[i].guest_major,
+				     plan->devices[i].guest_minor);
+	if (plan->any_device)
+		drop_absent(spec, plan);
 	return r;
 }

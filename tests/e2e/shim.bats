@@ -65,6 +65,14 @@ delete_stopped() {
 	rm "$E2E"/tmp/{in,out}
 }
 
+@test "a privileged container has the guest's devices, none of the host" {
+	run -0 --separate-stderr ctr_run --rm --privileged $image t21 sh -c '
+		mknod /tmp/kmsg c 1 11 && head -n 1 /tmp/kmsg
+		find /dev -type b'
+	assert_match "$output" "Linux version $(podvm image info --json | jq -r .kernel_version)"
+	assert_equal "${#lines[@]}" 1
+}
+
 @test "a terminal" {
 	run -5 script -qec "$CONTAINERD/bin/ctr -a $CONTAINERD/c.sock run --rm -t --runtime $runtime $image t3 sh -c 'tty; exit 5'" /dev/null
 	assert_match "$output" /dev/pts/0

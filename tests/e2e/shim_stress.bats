@@ -10,7 +10,7 @@ load containerd
 load pods
 
 setup_file() {
-	[ "${STRESS:-}" != long ] || BATS_TEST_TIMEOUT=3600
+	[ "${STRESS:-}" != long ] || export BATS_TEST_TIMEOUT=3600
 	setup_containerd
 	cp "$E2E/podvm.conf" "$E2E/tmp/conf"
 }

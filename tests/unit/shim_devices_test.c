@@ -90,6 +90,12 @@ static void test_what_the_guest_has_not_got(void **state)
 	assert_int_equal(devices_found(&p, &resp, &plan, &e), -ENODEV);
 	assert_string_equal(e.msg, "the guest has no device \"odd/one\"");
 	assert_non_null(strstr(e.hint, "/dev/odd/one"));
+	/* A privileged container has the host's whole list: what isn't there is left out. */
+	plan.any_device = true;
+	assert_int_equal(devices_found(&p, &resp, &plan, NULL), 0);
+	assert_false(plan.devices[0].absent);
+	assert_true(plan.devices[1].absent);
+	plan.any_device = false;
 	/* A block device of that name is something else. */
 	answers[1].found = answers[1].block = true;
 	assert_int_equal(devices_found(&p, &resp, &plan, &e), -ENODEV);

@@ -238,6 +238,29 @@ static void test_devices_get_the_guests_numbers(void **state)
 	assert_string_equal(at(spec, "linux/resources/devices/3/minor"), "3");
 }
 
+/* A privileged container's devices are what the host happens to have. */
+static void test_a_privileged_container_gets_what_the_guest_has(void **state)
+{
+	_cleanup_(json_putp) struct json_object *spec = parse(
+		"{\"process\":{},\"linux\":{\"devices\":["
+		"{\"path\":\"/dev/sda\",\"type\":\"b\",\"major\":8,\"minor\":0},"
+		"{\"path\":\"/dev/odd\",\"type\":\"c\",\"major\":240,\"minor\":1},"
+		"{\"path\":\"/dev/fuse\",\"type\":\"c\",\"major\":10,\"minor\":229}],"
+		"\"resources\":{\"devices\":[{\"allow\":false,\"access\":\"rwm\"},"
+		"{\"allow\":true,\"access\":\"rwm\"}]}}}");
+	_cleanup_(spec_plan_done) struct spec_plan plan = { 0 };
+
+	rewrite(spec, &target, &plan);
+	assert_true(plan.any_device);
+	assert_int_equal(plan.n_devices, 2);
+	plan.devices[0].absent = true;
+	plan.devices[1].guest_major = 10;
+	plan.devices[1].guest_minor = 229;
+	assert_int_equal(spec_devices_done(spec, &plan), 0);
+	assert_string_equal(at(spec, "linux/devices/0/path"), "\"/dev/fuse\"");
+	assert_null(at(spec, "linux/devices/1"));
+}
+
 static void refused(const char *json, const char *why)
 {
 	_cleanup_(json_putp) struct json_object *spec = parse(json);
@@ -275,6 +298,7 @@ int main(void)
 		cmocka_unit_test(test_recursively_read_only),
 		cmocka_unit_test(test_read_only_by_the_host_alone),
 		cmocka_unit_test(test_devices_get_the_guests_numbers),
+		cmocka_unit_test(test_a_privileged_container_gets_what_the_guest_has),
 		cmocka_unit_test(test_refused_ones),
 	};
 
