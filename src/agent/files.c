@@ -18,28 +18,6 @@
 #define FILE_MAX   ((uint64_t)16 << 20)
 #define TMP_SUFFIX ".podvm-tmp"
 
-/* The directory of a path below /run/podvm (made if missing) and the name in it. */
-static int open_parent(const char *path, char name[NAME_MAX + 1], struct err *e)
-{
-	_cleanup_(close_fdp) int root = open(DIR_PODVM, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	const char *rel = path_below(path, DIR_PODVM);
-	_cleanup_(freep) char *dir = rel ? strdup(rel) : NULL;
-	char *slash;
-	int fd;
-
-	if (!rel)
-		return err_set(e, -EINVAL, "%.256s is not below " DIR_PODVM, path);
-	if (!dir)
-		return err_oom(e);
-	slash = strrchr(dir, '/');
-	if (strlen(slash ? slash + 1 : dir) + sizeof(TMP_SUFFIX) > NAME_MAX)
-		return err_set(e, -ENAMETOOLONG, "the name of %.256s is too long", path);
-	snprintf(name, NAME_MAX + 1, "%s", slash ? slash + 1 : dir);
-	*(slash ? slash : dir) = '\0';
-	fd = root < 0 ? -errno : mkdir_beneath(root, dir, 0755);
-	return fd < 0 ? err_errno(e, fd, "cannot make the directory of %s", path) : fd;
-}
-
 /* Put a piece at its place. Return: Descriptor of the temporary file or a negative errno */
 static int write_piece(int dir, const char *tmp, const PB(WriteFileRequest) * req, struct err *e)
 {
@@ -72,6 +50,8 @@ static int write_file(const PB(WriteFileRequest) * req, struct err *e)
 	dir = open_parent(req->path, name, e);
 	if (dir < 0)
 		return dir;
+	if (strlen(name) + sizeof(TMP_SUFFIX) > NAME_MAX)
+		return err_set(e, -ENAMETOOLONG, "the name of %.256s is too long", req->path);
 	snprintf(tmp, sizeof(tmp), "%s" TMP_SUFFIX, name);
 	fd = write_piece(dir, tmp, req, e);
 	if (fd < 0) {

@@ -6,6 +6,8 @@
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -86,4 +88,23 @@ int mkdir_beneath(int dirfd, const char *path, mode_t mode)
 		path += len + (path[len] == '/');
 	}
 	return TAKE_FD(fd);
+}
+
+int open_parent(const char *path, char name[NAME_MAX + 1], struct err *e)
+{
+	_cleanup_(close_fdp) int root = open(DIR_PODVM, O_PATH | O_DIRECTORY | O_CLOEXEC);
+	const char *rel = path_below(path, DIR_PODVM);
+	_cleanup_(freep) char *dir = rel ? strdup(rel) : NULL;
+	char *slash;
+	int fd;
+
+	if (!rel)
+		return err_set(e, -EINVAL, "%.256s is not below " DIR_PODVM, path);
+	if (!dir)
+		return err_oom(e);
+	slash = strrchr(dir, '/');
+	snprintf(name, NAME_MAX + 1, "%s", slash ? slash + 1 : dir);
+	*(slash ? slash : dir) = '\0';
+	fd = root < 0 ? -errno : mkdir_beneath(root, dir, 0755);
+	return fd < 0 ? err_errno(e, fd, "cannot make the directory of %s", path) : fd;
 }

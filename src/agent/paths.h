@@ -7,9 +7,12 @@
  * symbolic links made by a container, so no path below /run/podvm is ever opened through one.
  */
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
+
+#include "base/err.h"
 
 #define DIR_PODVM   "/run/podvm"	 /* files and mounts of the host: its own tmpfs */
 #define DIR_FILES   "/run/podvm/files"	 /* one directory per container */
@@ -54,5 +57,15 @@ int open_beneath(int dirfd, const char *path, int flags, mode_t mode);
  * Return: O_PATH descriptor of the directory or a negative errno
  */
 int mkdir_beneath(int dirfd, const char *path, mode_t mode);
+
+/**
+ * open_parent() - Open the directory above a path below DIR_PODVM, made if missing
+ * @path:	Absolute path of the host
+ * @name:	Gets the last part of @path
+ * @e:		Says what is wrong with it
+ *
+ * Return: O_PATH descriptor of the directory or a negative errno
+ */
+int open_parent(const char *path, char name[NAME_MAX + 1], struct err *e);
 
 #endif

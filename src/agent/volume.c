@@ -180,26 +180,6 @@ static int mount_tmpfs(int parent, const char *name, const PB(VolumeTmpfs) * t, 
 	return 0;
 }
 
-/* The directory above a path below /run/podvm, made if missing, and the name in it. */
-static int open_above(const char *path, char name[NAME_MAX + 1], struct err *e)
-{
-	_cleanup_(close_fdp) int root = open(DIR_PODVM, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	const char *rel = path_below(path, DIR_PODVM);
-	_cleanup_(freep) char *dir = rel ? strdup(rel) : NULL;
-	char *slash;
-	int fd;
-
-	if (!rel)
-		return err_set(e, -EINVAL, "%.256s is not below " DIR_PODVM, path);
-	if (!dir)
-		return err_oom(e);
-	slash = strrchr(dir, '/');
-	snprintf(name, NAME_MAX + 1, "%s", slash ? slash + 1 : dir);
-	*(slash ? slash : dir) = '\0';
-	fd = root < 0 ? -errno : mkdir_beneath(root, dir, 0755);
-	return fd < 0 ? err_errno(e, fd, "cannot make the directory of %s", path) : fd;
-}
-
 static bool is_removal(const PB(UpdateVolumeRequest) * req)
 {
 	return req->n_changes == 1 && !*req->changes[0]->path &&
@@ -215,7 +195,7 @@ static int update(const PB(UpdateVolumeRequest) * req, struct err *e)
 
 	if (req->n_changes > CHANGES_MAX)
 		return err_set(e, -EINVAL, "more than %d changes", CHANGES_MAX);
-	parent = open_above(req->path, name, e);
+	parent = open_parent(req->path, name, e);
 	if (parent < 0)
 		return parent;
 	if (is_removal(req)) {
