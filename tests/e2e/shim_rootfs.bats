@@ -231,7 +231,8 @@ usage() {
 
 @test "files of the erofs snapshotter are disks" {
 	local before
-	is_containerd_2 || skip "containerd 2 has the snapshotter"
+	"$CONTAINERD/bin/containerd" --version | grep -q ' v\?2\.[01]\.' ||
+		skip "from 2.2 on containerd mounts the layers itself, and before 2 it has none"
 	grep -qw erofs /proc/filesystems || skip "this kernel has no EROFS"
 	before=$(layers)
 	import $layered 5 --snapshotter erofs
