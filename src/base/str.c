@@ -57,16 +57,23 @@ int strv_add(struct strv *sv, const char *s)
 	return strv_take(sv, strdup(s));
 }
 
-int strv_addf(struct strv *sv, const char *fmt, ...)
+int strv_addv(struct strv *sv, const char *fmt, va_list ap)
 {
 	char *s;
+	int n = vasprintf(&s, fmt, ap);
+
+	return strv_take(sv, n < 0 ? NULL : s);
+}
+
+int strv_addf(struct strv *sv, const char *fmt, ...)
+{
 	va_list ap;
-	int n;
+	int r;
 
 	va_start(ap, fmt);
-	n = vasprintf(&s, fmt, ap);
+	r = strv_addv(sv, fmt, ap);
 	va_end(ap);
-	return strv_take(sv, n < 0 ? NULL : s);
+	return r;
 }
 
 int strv_add_all(struct strv *sv, ...)

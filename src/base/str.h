@@ -4,6 +4,7 @@
 
 /* Strings, string vectors, and numbers from text. */
 
+#include <stdarg.h>
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -57,6 +58,9 @@ int strv_add(struct strv *sv, const char *s);
 
 /** strv_addf() - Append a formatted string. Return: 0 or -ENOMEM */
 int strv_addf(struct strv *sv, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/** strv_addv() - As strv_addf(), with the arguments of somebody else's "..." */
+int strv_addv(struct strv *sv, const char *fmt, va_list ap) __attribute__((format(printf, 2, 0)));
 
 /** strv_add_all() - Append copies of all strings up to a NULL argument. Return: 0 or -ENOMEM */
 int strv_add_all(struct strv *sv, ...) __attribute__((sentinel));

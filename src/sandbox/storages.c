@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
 
 /* A mount and the texts that it points to. */
@@ -51,18 +50,12 @@ int storages_add(struct storages *st, const char *driver, const char *source, co
 int storages_option(struct storages *st, const char *fmt, ...)
 {
 	struct item *it = last(st);
-	_cleanup_(freep) char *text = NULL;
 	va_list ap;
 	int r;
 
 	va_start(ap, fmt);
-	r = vasprintf(&text, fmt, ap);
+	r = strv_addv(&it->options, fmt, ap);
 	va_end(ap);
-	if (r < 0) {
-		text = NULL;
-		return -ENOMEM;
-	}
-	r = strv_add(&it->options, text);
 	it->storage.options = it->options.v;
 	it->storage.n_options = it->options.n;
 	return r;
