@@ -1,7 +1,8 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
 # All tests: static checks, unit tests and fuzz corpora under sanitizers, the guest image's
-# reproducibility, then containers in real VMs. Ends with "N passed, N failed, N skipped".
+# reproducibility, then containers in real VMs. Ends with what failed, and why as far as the tests
+# say, and "N passed, N failed, N skipped".
 # E2E=no leaves out what needs a VM; further arguments are bats files to run instead of all.
 set -euo pipefail
 
@@ -13,6 +14,9 @@ passed=0
 failed=0
 skipped=0
 
+failures=$(mktemp)
+trap 'rm -f "$failures"' EXIT
+
 heading() { printf '\n== %s\n' "$*"; }
 
 count() {
@@ -20,9 +24,29 @@ count() {
 		passed=$((passed + 1))
 	else
 		failed=$((failed + 1))
-		echo "FAILED: $2"
+		echo "FAILED: $2" | tee -a "$failures"
 	fi
 }
+
+# note_failures FILTER FILE: FILTER's lines for the summary, not too many of a test that talks a lot.
+# A log may be cut to its end by whoever shows it: what failed has to be there.
+note_failures() {
+	awk "$1" "$2" | cut -c1-300 >>"$failures"
+}
+
+# The lines of bats' report that belong to a test that failed: the first say where, the last why.
+# shellcheck disable=SC2016  # awk expands it
+bats_failures='
+	function flush(i) {
+		for (i = 1; i <= n; i++)
+			if (i <= 6 || i > n - 10)
+				print line[i]
+		n = 0
+	}
+	/^#/ && n { line[++n] = $0; next }
+	{ flush() }
+	/^not ok/ { line[++n] = $0 }
+	END { flush() }'
 
 check() {
 	local name=$1 status=0
@@ -69,6 +93,7 @@ unit_tests() {
 	build_sanitized || return 0
 	meson test -C "$sanitized" --no-rebuild --print-errorlogs 2>&1 | tee "$log" || true
 	meson_summary "$log"
+	note_failures '/^ *[0-9]+\/[0-9]+ .* (FAIL|TIMEOUT|ERROR)/ || /ERROR:|\[  FAILED  \]|runtime error/' "$log"
 }
 
 image_checks() {
@@ -83,6 +108,7 @@ run_bats() {
 	skipped=$((skipped + $(grep -c '^ok .*# skip' "$tap" || true)))
 	passed=$((passed + $(grep '^ok ' "$tap" | grep -vc '# skip' || true)))
 	failed=$((failed + $(grep -c '^not ok ' "$tap" || true)))
+	note_failures "$bats_failures" "$tap"
 	# A file that bats could not run at all has no result lines.
 	grep -q '^1\.\.[1-9]' "$tap" || count 1 "bats"
 }
@@ -123,6 +149,7 @@ main() {
 		[ $# -gt 0 ] || image_checks
 		e2e_tests "$@"
 	fi
+	[ ! -s "$failures" ] || { heading "failed" && tail -n 200 "$failures"; }
 	printf '\n%d passed, %d failed, %d skipped\n' "$passed" "$failed" "$skipped"
 	[ "$failed" -eq 0 ] && [ "$passed" -gt 0 ]
 }
