@@ -9,8 +9,11 @@
 #include "proto/agent.pb-c.h"
 #include "ttrpc/ttrpc.h"
 
-/* Deadline of calls that the agent answers on its own; starting a container is one of them. */
-#define AGENT_TIMEOUT_MS 60000
+/*
+ * Deadline of calls that the agent answers on its own; starting a container is one of them. It's
+ * longer than any caller waits: that the guest hangs is found out sooner, and otherwise (alive.c).
+ */
+#define AGENT_TIMEOUT_MS 300000
 
 /* For calls whose answer changes nothing. */
 static inline void agent_ignore(void *data, const ProtobufCMessage *msg, const struct err *e)

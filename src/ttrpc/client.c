@@ -35,13 +35,15 @@ struct ttrpc_client {
 	bool freed;
 	void (*closed)(void *data);
 	void *data;
-	void (*timeout)(void *data);
-	void *timeout_data;
+	uint64_t slow_ms;
+	void (*slow)(void *data);
+	void *slow_data;
 };
 
 /**
  * struct ttrpc_pending - A call that waits for its answer
- * @timer:	Its deadline, or NULL
+ * @timer:	The next part of its time, or NULL: it has no deadline
+ * @left_ms:	What comes after that part
  * @ended:	Its callback is running
  * @keep:	The callback takes the answer over
  */
@@ -52,6 +54,7 @@ struct ttrpc_pending {
 	const ProtobufCMethodDescriptor *method;
 	struct loop_timer *timer;
 	uint64_t timeout_ms;
+	uint64_t left_ms;
 	bool ended;
 	bool keep;
 	ttrpc_done done;
@@ -91,18 +94,32 @@ static void pending_end(struct ttrpc_pending *p, const ProtobufCMessage *resp, c
 	unpin(c);
 }
 
-static void on_deadline(void *data)
+/*
+ * The time of a call runs in parts. A process that was away itself (stopped, frozen, without CPU)
+ * uses up no more than the part that was running, and then reads the answers that have come.
+ */
+static uint64_t take_part(struct ttrpc_pending *p)
+{
+	uint64_t ms = p->client->slow_ms ? MIN(p->left_ms, p->client->slow_ms) : p->left_ms;
+
+	p->left_ms -= ms;
+	return ms;
+}
+
+static void on_part_over(void *data)
 {
 	struct ttrpc_pending *p = data;
 	struct ttrpc_client *c = p->client;
 	struct err e = { 0 };
 
-	err_set(&e, -ETIMEDOUT, "no answer to %s within %llu ms", p->method->name,
-		(unsigned long long)p->timeout_ms);
 	pin(c);
-	pending_end(p, NULL, &e);
-	if (c->timeout && !c->freed)
-		c->timeout(c->timeout_data);
+	if (p->left_ms == 0 || loop_timer_set(p->timer, take_part(p)) < 0) {
+		err_set(&e, -ETIMEDOUT, "no answer to %s within %llu ms", p->method->name,
+			(unsigned long long)p->timeout_ms);
+		pending_end(p, NULL, &e);
+	}
+	if (c->slow && !c->freed)
+		c->slow(c->slow_data);
 	unpin(c);
 }
 
@@ -223,10 +240,11 @@ int ttrpc_client_new(struct loop *loop, int fd, void (*closed)(void *data), void
 	return 0;
 }
 
-void ttrpc_client_on_timeout(struct ttrpc_client *c, void (*cb)(void *data), void *data)
+void ttrpc_client_on_slow(struct ttrpc_client *c, uint64_t ms, void (*cb)(void *data), void *data)
 {
-	c->timeout = cb;
-	c->timeout_data = data;
+	c->slow_ms = ms;
+	c->slow = cb;
+	c->slow_data = data;
 }
 
 void ttrpc_client_free(struct ttrpc_client *c)
@@ -283,14 +301,14 @@ int ttrpc_call(struct ttrpc_client *c, const ProtobufCServiceDescriptor *service
 		return -ENOMEM;
 	list_init(&p->node);
 	p->client = c;
-	p->timeout_ms = timeout_ms;
+	p->timeout_ms = p->left_ms = timeout_ms;
 	p->done = done;
 	p->data = data;
 	p->method = protobuf_c_service_descriptor_get_method_by_name(service, method);
 	if (!p->method)
 		r = -ENOENT;
 	if (r == 0 && timeout_ms)
-		r = loop_timer_new(c->loop, timeout_ms, on_deadline, p, &p->timer);
+		r = loop_timer_new(c->loop, take_part(p), on_part_over, p, &p->timer);
 	if (r == 0) {
 		p->stream = take_id(c);
 		r = send_request(c, p, service, req);

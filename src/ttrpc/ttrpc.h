@@ -193,12 +193,14 @@ int ttrpc_client_new(struct loop *loop, int fd, void (*closed)(void *data), void
 		     struct ttrpc_client **ret);
 
 /**
- * ttrpc_client_on_timeout() - Be told when the peer hasn't answered a call in time
+ * ttrpc_client_on_slow() - Be told when the peer hasn't answered a call for some time
  * @c:		Client
- * @cb:		Called after the call's own callback, each time
+ * @ms:		How long, for calls with a deadline that are made from now on
+ * @cb:		Called each time that a call has waited so long (again), and after the callback of
+ *		one whose deadline has passed
  * @data:	For @cb
  */
-void ttrpc_client_on_timeout(struct ttrpc_client *c, void (*cb)(void *data), void *data);
+void ttrpc_client_on_slow(struct ttrpc_client *c, uint64_t ms, void (*cb)(void *data), void *data);
 
 /** ttrpc_client_free() - Close; pending calls fail with -ECONNRESET first. NULL is fine */
 void ttrpc_client_free(struct ttrpc_client *c);

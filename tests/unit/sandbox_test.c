@@ -32,6 +32,8 @@ struct fixture {
 	struct ttrpc_call *shutdown; /* not answered yet */
 	struct ttrpc_call *hello;
 	struct ttrpc_call *silent;
+	bool slow_call_done;
+	int slow_call_code;
 	bool asked;
 	bool shutting_down;
 	bool stopped;
@@ -55,7 +57,15 @@ static void serve_hello(struct ttrpc_call *call, const ProtobufCMessage *msg, vo
 	f->asked = true;
 }
 
-/* Never answered. */
+static void on_slow_call(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	struct fixture *f = data;
+
+	f->slow_call_done = true;
+	f->slow_call_code = e ? e->code : 0;
+}
+
+/* Not answered, but by the test. */
 static void serve_nothing(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
 {
 	struct fixture *f = data;
@@ -219,42 +229,68 @@ static void test_loss_without_a_better_reason(void **state)
 	assert_string_equal(f->loss.msg, "the agent has gone");
 }
 
-/* A call has no answer in time: the guest is asked whether it lives. */
-static void let_a_call_time_out(struct fixture *f, uint64_t agent_timeout_ms)
+/* A call that has so much time has no answer for a while: the guest is asked whether it lives. */
+static void make_a_slow_call(struct fixture *f, uint64_t timeout_ms, uint64_t agent_timeout_ms)
 {
 	Podvm__Agent__V1__GetMetricsRequest req = PODVM__AGENT__V1__GET_METRICS_REQUEST__INIT;
 
 	f->config.agent_timeout_ms = agent_timeout_ms;
 	sandbox_watch_agent(f->sandbox);
-	assert_int_equal(agent_call(f->sandbox->agent, "GetMetrics", &req.base, 10, agent_ignore,
-				    NULL, NULL),
+	assert_int_equal(agent_call(f->sandbox->agent, "GetMetrics", &req.base, timeout_ms,
+				    on_slow_call, f, NULL),
 			 0);
 	await(f, &f->asked);
 	assert_false(f->lost);
 }
 
-static void test_slow_call_of_a_guest_that_lives(void **state)
+static void answer_hello(struct fixture *f)
 {
 	Podvm__Agent__V1__HelloResponse resp = PODVM__AGENT__V1__HELLO_RESPONSE__INIT;
+
+	f->asked = false;
+	ttrpc_reply(TAKE_PTR(f->hello), &resp.base);
+}
+
+static void test_failed_call_of_a_guest_that_lives(void **state)
+{
 	struct fixture *f = *state;
 
-	let_a_call_time_out(f, DEADLINE_MS);
-	ttrpc_reply(TAKE_PTR(f->hello), &resp.base);
+	make_a_slow_call(f, 10, DEADLINE_MS);
+	assert_int_equal(f->slow_call_code, -ETIMEDOUT);
+	answer_hello(f);
 	settle(f);
 	assert_false(f->lost);
 	/* And again. */
-	f->asked = false;
 	ttrpc_reply_error(TAKE_PTR(f->silent), TTRPC_UNAVAILABLE, "too late");
-	let_a_call_time_out(f, DEADLINE_MS);
+	make_a_slow_call(f, 10, DEADLINE_MS);
+}
+
+/* It's asked again and again, and waited for. */
+static void test_slow_call_of_a_guest_that_lives(void **state)
+{
+	Podvm__Agent__V1__GetMetricsResponse resp = PODVM__AGENT__V1__GET_METRICS_RESPONSE__INIT;
+	struct fixture *f = *state;
+
+	make_a_slow_call(f, AGENT_TIMEOUT_MS, 400);
+	answer_hello(f);
+	/* Of what comes now nothing is to be lost, however slow we are. */
+	f->config.agent_timeout_ms = DEADLINE_MS;
+	await(f, &f->asked);
+	answer_hello(f);
+	ttrpc_reply(TAKE_PTR(f->silent), &resp.base);
+	await(f, &f->slow_call_done);
+	assert_int_equal(f->slow_call_code, 0);
+	assert_false(f->lost);
 }
 
 static void test_guest_that_hangs(void **state)
 {
 	struct fixture *f = *state;
 
-	let_a_call_time_out(f, 20);
+	make_a_slow_call(f, AGENT_TIMEOUT_MS, 20);
 	await(f, &f->lost);
 	assert_non_null(strstr(f->loss.msg, "the guest hangs"));
+	assert_int_equal(f->slow_call_code, -ECONNRESET);
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -262,6 +298,7 @@ static void test_guest_that_hangs(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(test_failed_call_of_a_guest_that_lives),
 		TEST(test_slow_call_of_a_guest_that_lives),
 		TEST(test_guest_that_hangs),
 		TEST(test_guest_shuts_down),
