@@ -1,10 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/device.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/blkpg.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "agent/uevent.h"
@@ -140,5 +143,37 @@ int device_blk(const char *serial, uint64_t deadline_ms, char path[DEVICE_PATH_M
 		if (r < 0)
 			return err_errno(e, r, "there is no disk with serial number %s", serial);
 	}
+	return 0;
+}
+
+static int change_part(int fd, int op, struct blkpg_partition *part)
+{
+	struct blkpg_ioctl_arg arg = { .op = op, .datalen = sizeof(*part), .data = part };
+
+	return ioctl(fd, BLKPG, &arg) < 0 ? -errno : 0;
+}
+
+int device_part(const char *disk, unsigned int number, uint64_t offset, uint64_t size,
+		char path[DEVICE_PATH_MAX], struct err *e)
+{
+	_cleanup_(close_fdp) int fd = open(disk, O_RDONLY | O_CLOEXEC);
+	struct blkpg_partition part = {
+		.start = (long long)offset,
+		.length = (long long)size,
+		.pno = (int)number,
+	};
+	bool digit = isdigit((unsigned char)disk[strlen(disk) - 1]);
+	int r;
+
+	if (fd < 0)
+		return err_errno(e, -errno, "cannot open %s", disk);
+	r = change_part(fd, BLKPG_ADD_PARTITION, &part);
+	if (r == -EBUSY && change_part(fd, BLKPG_DEL_PARTITION, &part) == 0)
+		r = change_part(fd, BLKPG_ADD_PARTITION, &part);
+	if (r < 0)
+		return err_errno(e, r, "cannot make part %u of %s", number, disk);
+	if (snprintf(path, DEVICE_PATH_MAX, "%s%s%u", disk, digit ? "p" : "", number) >=
+	    DEVICE_PATH_MAX)
+		return err_set(e, -ENAMETOOLONG, "the name of part %u is too long", number);
 	return 0;
 }

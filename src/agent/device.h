@@ -40,4 +40,20 @@ int device_scsi_remove(unsigned int lun);
  */
 int device_blk(const char *serial, uint64_t deadline_ms, char path[DEVICE_PATH_MAX], struct err *e);
 
+/**
+ * device_part() - A part of a disk as a device of its own
+ * @disk:	Node of the disk
+ * @number:	Of the part, 1-255; one of that number is removed before
+ * @offset:	Where it begins
+ * @size:	Its bytes
+ * @path:	Gets its node, "/dev/sda1"
+ * @e:		What failed
+ *
+ * Parts need no table on the disk, and they go with the disk.
+ *
+ * Return: 0 or a negative errno
+ */
+int device_part(const char *disk, unsigned int number, uint64_t offset, uint64_t size,
+		char path[DEVICE_PATH_MAX], struct err *e);
+
 #endif

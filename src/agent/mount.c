@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "agent/device.h"
+#include "agent/dm.h"
 #include "agent/paths.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -21,6 +22,9 @@
 /* fsconfig() takes no longer value than this (a PAGE_SIZE limit is mount(2)'s). */
 #define FS_VALUE_MAX 255
 #define OPTIONS_MAX  512
+
+/* The kernel has no more parts of a disk. */
+#define PART_MAX 255
 
 static const struct {
 	const char *name;
@@ -80,6 +84,28 @@ int mount_options_parse(struct mount_options *o, char *const *options, size_t n)
 	return 0;
 }
 
+static bool is_size(uint64_t size)
+{
+	return size > 0 && size % DM_BLOCK == 0 && size <= INT64_MAX;
+}
+
+/* A part of a disk, and what checks it. */
+static int check_part(const Podvm__Agent__V1__Storage *s, struct err *e)
+{
+	bool disk = str_eq(s->driver, "scsi") || str_eq(s->driver, "blk");
+	const Podvm__Agent__V1__Verity *v = s->verity;
+
+	if (!disk && (s->part || v))
+		return err_set(e, -EINVAL, "%s has no parts and isn't checked", s->driver);
+	if (s->part && (s->part > PART_MAX || s->offset % DM_BLOCK || s->offset > INT64_MAX ||
+			!is_size(s->size)))
+		return err_set(e, -EINVAL, "part %u of disk \"%.32s\" is malformed", s->part,
+			       s->source);
+	if (v && (!is_size(v->data_size) || v->root_hash.len != DM_HASH_SIZE))
+		return err_set(e, -EINVAL, "verity of disk \"%.32s\" is malformed", s->source);
+	return 0;
+}
+
 int storage_check(const Podvm__Agent__V1__Storage *s, struct err *e)
 {
 	bool known = false;
@@ -99,7 +125,15 @@ int storage_check(const Podvm__Agent__V1__Storage *s, struct err *e)
 		if (s->directories[i][0] != '/' || strlen(s->directories[i]) >= PATH_MAX)
 			return err_set(e, -EINVAL, "directory \"%.256s\" is not absolute",
 				       s->directories[i]);
-	return 0;
+	return check_part(s, e);
+}
+
+bool storage_verity_name(const Podvm__Agent__V1__Storage *s, char name[DM_NAME_MAX])
+{
+	if (!s->verity)
+		return false;
+	snprintf(name, DM_NAME_MAX, "podvm-%s-%.64s-%u", s->driver, s->source, s->part);
+	return true;
 }
 
 /* Append what the file system itself says to an error. */
@@ -280,6 +314,8 @@ static int make_disk(const Podvm__Agent__V1__Storage *s, const struct mount_opti
 		     uint64_t deadline_ms, struct err *e)
 {
 	char node[DEVICE_PATH_MAX];
+	char whole[DEVICE_PATH_MAX];
+	char name[DM_NAME_MAX];
 	uint64_t lun;
 	int r;
 
@@ -289,6 +325,14 @@ static int make_disk(const Podvm__Agent__V1__Storage *s, const struct mount_opti
 		r = err_set(e, -EINVAL, "\"%.32s\" is no LUN", s->source);
 	else
 		r = device_scsi((unsigned int)lun, deadline_ms, node, e);
+	if (r == 0 && s->part) {
+		memcpy(whole, node, sizeof(whole));
+		r = device_part(whole, s->part, s->offset, s->size, node, e);
+	}
+	if (r == 0 && storage_verity_name(s, name)) {
+		memcpy(whole, node, sizeof(whole));
+		r = dm_verity_create(name, whole, s->verity, node, e);
+	}
 	return r < 0 ? r : make_fs(s->fstype, node, o, e);
 }
 

@@ -11,6 +11,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "agent/dm.h"
 #include "base/err.h"
 #include "base/str.h"
 #include "proto/agent.pb-c.h"
@@ -51,11 +52,16 @@ void mount_options_done(struct mount_options *o);
  */
 int storage_check(const Podvm__Agent__V1__Storage *s, struct err *e);
 
+/** storage_verity_name() - Name of a storage's dm-verity device. Return: Whether it has one */
+bool storage_verity_name(const Podvm__Agent__V1__Storage *s, char name[DM_NAME_MAX]);
+
 /**
  * mount_storage() - Find the device and mount it
  * @s:		Checked storage
  * @deadline_ms: Of clock_ms(), for the device to appear
  * @e:		What failed, in the file system's own words where it has any
+ *
+ * When it fails nothing is mounted, but the storage's dm-verity device may be there.
  *
  * Return: 0 or a negative errno
  */

@@ -7,6 +7,7 @@
 
 #include "agent/child.h"
 #include "agent/device.h"
+#include "agent/dm.h"
 #include "agent/mount.h"
 #include "base/buf.h"
 #include "base/cleanup.h"
@@ -22,6 +23,7 @@ struct storage_mount {
 	char *point;
 	char *key; /* everything that was asked for, to compare */
 	int lun;   /* of a SCSI disk, else -1 */
+	char *dm;  /* name of the dm-verity device, NULL: there is none */
 };
 
 enum job_kind { JOB_ATTACH, JOB_DETACH };
@@ -57,6 +59,7 @@ static void mount_free(struct storage_mount *m)
 {
 	free(m->point);
 	free(m->key);
+	free(m->dm);
 	free(m);
 }
 
@@ -89,7 +92,12 @@ static char *make_key(const Podvm__Agent__V1__Storage *s)
 	_cleanup_(buf_done) struct buf b = { 0 };
 	int r;
 
-	r = buf_printf(&b, "%s\n%s\n%s", s->driver, s->source, s->fstype);
+	r = buf_printf(&b, "%s\n%s\n%s\n%u %llu %llu", s->driver, s->source, s->fstype, s->part,
+		       (unsigned long long)s->offset, (unsigned long long)s->size);
+	if (r == 0 && s->verity)
+		r = buf_printf(&b, "\n%llu ", (unsigned long long)s->verity->data_size);
+	for (size_t i = 0; r == 0 && s->verity && i < s->verity->root_hash.len; i++)
+		r = buf_printf(&b, "%02x", s->verity->root_hash.data[i]);
 	for (size_t i = 0; r == 0 && i < s->n_options; i++)
 		r = buf_printf(&b, "\n%s", s->options[i]);
 	return r == 0 && buf_cstr(&b) ? strdup(buf_cstr(&b)) : NULL;
@@ -98,6 +106,7 @@ static char *make_key(const Podvm__Agent__V1__Storage *s)
 static struct storage_mount *mount_new(const Podvm__Agent__V1__Storage *s)
 {
 	_cleanup_(mount_freep) struct storage_mount *m = calloc(1, sizeof(*m));
+	char dm[DM_NAME_MAX];
 	uint64_t lun;
 
 	if (!m)
@@ -108,6 +117,11 @@ static struct storage_mount *mount_new(const Podvm__Agent__V1__Storage *s)
 	m->lun = -1;
 	if (str_eq(s->driver, "scsi") && parse_u64(s->source, 16383, &lun) == 0)
 		m->lun = (int)lun;
+	if (storage_verity_name(s, dm)) {
+		m->dm = strdup(dm);
+		if (!m->dm)
+			return NULL;
+	}
 	return m->point && m->key ? TAKE_PTR(m) : NULL;
 }
 
@@ -141,22 +155,42 @@ static int plan_attach(struct storage_job *job, struct err *e)
 	return 0;
 }
 
-/* Tell the kernel to forget a disk, so that the host may unplug it. */
-static void drop_disk(const struct storage_mount *m)
+/* A disk may have several parts, which others use. */
+static bool disk_is_used(const struct storage *st, int lun)
 {
-	if (m->lun >= 0)
-		(void)device_scsi_remove((unsigned int)m->lun);
+	const struct storage_mount *m;
+
+	list_for_each (m, &st->mounts, node)
+		if (m->lun == lun && m->refs > 0)
+			return true;
+	return false;
 }
 
-/* Unmount those of the first @n that are ours to unmount, last one first. */
+static void release(const struct storage_mount *m)
+{
+	int r;
+
+	(void)unmount_point(m->point);
+	if (!m->dm)
+		return;
+	r = dm_remove(m->dm);
+	if (r < 0)
+		log_warn("a dm-verity device stays", "name=%s error=\"%s\"", m->dm, strerror(-r));
+}
+
+/*
+ * Unmount those of the first @n that are ours to unmount, last one first, and then tell the kernel
+ * to forget their disks, so that the host may unplug them.
+ */
 static void undo(const struct storage_job *job, size_t n)
 {
-	while (n-- > 0) {
-		if (!job->fresh[n])
-			continue;
-		(void)unmount_point(job->mounts[n]->point);
-		drop_disk(job->mounts[n]);
-	}
+	for (size_t i = n; i-- > 0;)
+		if (job->fresh[i])
+			release(job->mounts[i]);
+	for (size_t i = n; i-- > 0;)
+		if (job->fresh[i] && job->mounts[i]->lun >= 0 &&
+		    !disk_is_used(job->st, job->mounts[i]->lun))
+			(void)device_scsi_remove((unsigned int)job->mounts[i]->lun);
 }
 
 /* Worker: mount what is fresh, all or nothing. */
@@ -172,8 +206,7 @@ static int work_attach(void *arg, struct err *e)
 		int r = job->fresh[i] ? mount_storage(job->list[i], deadline, e) : 0;
 
 		if (r < 0) {
-			drop_disk(job->mounts[i]);
-			undo(job, i);
+			undo(job, i + 1);
 			return r;
 		}
 	}

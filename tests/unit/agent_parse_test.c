@@ -396,6 +396,59 @@ static void test_storage_check(void **state)
 	assert_int_equal(storage_check(&s, &e), -EINVAL);
 }
 
+static int check_part(unsigned int part, uint64_t offset, uint64_t size)
+{
+	Podvm__Agent__V1__Storage s = PODVM__AGENT__V1__STORAGE__INIT;
+
+	s.driver = "scsi";
+	s.source = "3";
+	s.mount_point = "/run/podvm/a";
+	s.part = part;
+	s.offset = offset;
+	s.size = size;
+	return storage_check(&s, NULL);
+}
+
+static void test_parts_of_disks(void **state)
+{
+	assert_int_equal(check_part(0, 0, 0), 0);
+	assert_int_equal(check_part(255, 4096, 4096), 0);
+	assert_int_equal(check_part(256, 4096, 4096), -EINVAL);
+	assert_int_equal(check_part(1, 512, 4096), -EINVAL);
+	assert_int_equal(check_part(1, 4096, 0), -EINVAL);
+	assert_int_equal(check_part(1, 4096, 4097), -EINVAL);
+	assert_int_equal(check_part(1, UINT64_MAX - 4095, 4096), -EINVAL);
+	assert_int_equal(check_part(1, 0, UINT64_MAX - 4095), -EINVAL);
+}
+
+static int check_verity(const char *driver, uint64_t size, size_t hash_len)
+{
+	Podvm__Agent__V1__Storage s = PODVM__AGENT__V1__STORAGE__INIT;
+	Podvm__Agent__V1__Verity v = PODVM__AGENT__V1__VERITY__INIT;
+	char name[DM_NAME_MAX];
+	uint8_t hash[64] = { 0 };
+
+	s.driver = (char *)driver;
+	s.source = "3";
+	s.mount_point = "/run/podvm/a";
+	s.verity = &v;
+	v.data_size = size;
+	v.root_hash.data = hash;
+	v.root_hash.len = hash_len;
+	assert_true(storage_verity_name(&s, name));
+	return storage_check(&s, NULL);
+}
+
+static void test_verity(void **state)
+{
+	assert_int_equal(check_verity("scsi", 4096, 32), 0);
+	assert_int_equal(check_verity("tmpfs", 4096, 32), -EINVAL);
+	assert_int_equal(check_verity("scsi", 0, 32), -EINVAL);
+	assert_int_equal(check_verity("scsi", 4095, 32), -EINVAL);
+	assert_int_equal(check_verity("scsi", 4096, 31), -EINVAL);
+	assert_int_equal(check_verity("scsi", 4096, 64), -EINVAL);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -417,6 +470,8 @@ int main(void)
 		cmocka_unit_test(test_crun_errors),
 		cmocka_unit_test(test_mount_options),
 		cmocka_unit_test(test_storage_check),
+		cmocka_unit_test(test_parts_of_disks),
+		cmocka_unit_test(test_verity),
 	};
 
 	return cmocka_run_group_tests_name("agent_parse", tests, NULL, NULL);
