@@ -262,13 +262,19 @@ uint64_t clock_ms(void)
 int random_hex(char *out, size_t digits)
 {
 	static const char hex[] = "0123456789abcdef";
-	uint8_t byte;
 
-	for (size_t i = 0; i < digits; i++) {
-		if (getrandom(&byte, 1, 0) != 1)
+	/* As many bytes as digits, in their place; below 256 they come at once or not at all. */
+	for (size_t done = 0; done < digits;) {
+		ssize_t n = getrandom(out + done, MIN(digits - done, (size_t)256), 0);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0)
 			return -errno;
-		out[i] = hex[byte & 15];
+		done += (size_t)n;
 	}
+	for (size_t i = 0; i < digits; i++)
+		out[i] = hex[(uint8_t)out[i] & 15];
 	out[digits] = '\0';
 	return 0;
 }

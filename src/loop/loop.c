@@ -27,6 +27,7 @@ struct loop_io {
 	uv_poll_t uv;
 	void (*cb)(void *data, int events);
 	void *data;
+	int wanted; /* what uv polls for */
 };
 
 struct loop_timer {
@@ -134,8 +135,10 @@ static void on_poll(uv_poll_t *uv, int status, int events)
 	struct loop_io *io = (struct loop_io *)uv;
 
 	/* libuv reports a hang-up or error as a negative status: reading or writing shows which. */
-	if (status < 0)
+	if (status < 0) {
 		events = UV_READABLE | UV_WRITABLE;
+		io->wanted = 0; /* it has stopped */
+	}
 	io->cb(io->data, ((events & (UV_READABLE | UV_DISCONNECT)) ? LOOP_READ : 0) |
 				 ((events & UV_WRITABLE) ? LOOP_WRITE : 0));
 }
@@ -169,7 +172,15 @@ int loop_io_set(struct loop_io *io, int events)
 	int wanted = ((events & LOOP_READ) ? UV_READABLE : 0) |
 		     ((events & LOOP_WRITE) ? UV_WRITABLE : 0);
 
-	return wanted ? uv_poll_start(&io->uv, wanted, on_poll) : uv_poll_stop(&io->uv);
+	int r;
+
+	/* Each change is two system calls. */
+	if (wanted == io->wanted)
+		return 0;
+	r = wanted ? uv_poll_start(&io->uv, wanted, on_poll) : uv_poll_stop(&io->uv);
+	if (r == 0)
+		io->wanted = wanted;
+	return r;
 }
 
 void loop_io_free(struct loop_io *io)

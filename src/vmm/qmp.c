@@ -258,7 +258,8 @@ int qmp_call(struct qmp *qmp, const char *command, const char *args, int fd, uin
 	if (!slot)
 		return -ENOMEM;
 	r = slot_arm(slot, fd, timeout_ms);
-	if (r == 0)
+	/* Before the greeting nothing may be sent, and the socket would be writable all the time. */
+	if (r == 0 && qmp->greeted)
 		r = loop_io_set(qmp->io, LOOP_READ | LOOP_WRITE);
 	if (r < 0) {
 		slot_free(slot);
