@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "agent/resize.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -16,9 +15,6 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "base/str.h"
-
-#define DIR_CPUS "/sys/devices/system/cpu"
-#define CPUS_MAX 8191
 
 /**
  * struct resize - A call under way
@@ -44,30 +40,27 @@ static uint64_t memory_total(void)
 	return (uint64_t)info.totalram * info.mem_unit;
 }
 
-/* Bring one CPU online if it isn't. Return: Whether it is */
-static bool bring_online(const char *name)
+/* The first one can't be taken offline and has no such file. Return: Whether it's online */
+static bool bring_online(unsigned int number)
 {
 	_cleanup_(freep) char *state = NULL;
 	char path[80];
-	uint64_t number;
 
-	if (!str_starts(name, "cpu") || parse_u64(name + 3, CPUS_MAX, &number) < 0)
-		return false;
-	snprintf(path, sizeof(path), DIR_CPUS "/cpu%u/online", (unsigned int)number);
-	/* The first one can't be taken offline and has no such file. */
-	if (file_read(AT_FDCWD, path, 16, &state, NULL) < 0 || *state == '1')
+	snprintf(path, sizeof(path), "/sys/devices/system/cpu/cpu%u/online", number);
+	if (number == 0)
 		return true;
-	return file_write(AT_FDCWD, path, "1") == 0;
+	if (file_read(AT_FDCWD, path, 16, &state, NULL) < 0)
+		return false;
+	return *state == '1' || file_write(AT_FDCWD, path, "1") == 0;
 }
 
-static unsigned int bring_cpus_online(void)
+/* All of them are there from the start. Return: How many are online of those that are wanted */
+static unsigned int bring_cpus_online(unsigned int wanted)
 {
-	_cleanup_(closedirp) DIR *dir = opendir(DIR_CPUS);
 	unsigned int n = 0;
-	struct dirent *d;
 
-	while (dir && (d = readdir(dir)))
-		n += bring_online(d->d_name);
+	while (n < wanted && bring_online(n))
+		n++;
 	return n;
 }
 
@@ -100,12 +93,11 @@ static void answer(struct resize *rs, unsigned int cpus, uint64_t memory)
 /* Return: Whether it has been answered */
 static bool try(struct resize *rs, bool last)
 {
-	unsigned int cpus = bring_cpus_online();
 	uint64_t memory = memory_total();
 
-	if (!last && (cpus < rs->cpus || memory < rs->memory))
+	if (!last && memory < rs->memory)
 		return false;
-	answer(rs, cpus, memory);
+	answer(rs, bring_cpus_online(rs->cpus), memory);
 	return true;
 }
 

@@ -62,7 +62,7 @@ struct config {
 	/* [vm] */
 	unsigned int vcpus;	 /* when the user says nothing */
 	uint64_t memory;	 /* guest memory when the user sets no limit */
-	unsigned int max_vcpus;	 /* that a pod may grow to, 0: the host's */
+	unsigned int max_vcpus;	 /* that a pod may grow to, 0: see pod.c of the shim */
 	uint64_t max_memory;	 /* that a pod may grow to, 0: the host's */
 	uint64_t guest_overhead; /* added to the user's limit: guest kernel and agent */
 	uint64_t scratch_size;	 /* writable layer */

@@ -74,7 +74,8 @@ const struct config_key config_keys[] = {
 	{ "vm", "memory", CONFIG_SIZE, AT(memory), 64 * MIB, TIB, NULL, "256M",
 	  "Memory of a sandbox that has no memory limit." },
 	{ "vm", "max_vcpus", CONFIG_UINT, AT(max_vcpus), 0, 256, NULL, "0",
-	  "How many virtual CPUs a pod may grow to on machine q35. 0: as many as the host has." },
+	  "How many virtual CPUs a pod may grow to. 0: four times what it starts with, and no more than\n"
+	  "the host has." },
 	{ "vm", "max_memory", CONFIG_SIZE, AT(max_memory), 0, TIB, NULL, "0",
 	  "How much memory a pod may grow to on machine q35, at most eight times what it starts with.\n"
 	  "0: as much as the host has." },

@@ -3,7 +3,7 @@
 #define PODVM_SANDBOX_GROWTH_H
 
 /*
- * A sandbox that grows: the monitor plugs CPUs and memory, then the agent brings them into use.
+ * A sandbox that grows: the monitor gives CPUs and memory, then the agent brings them into use.
  * Wishes are fulfilled one after the other; a sandbox never shrinks.
  */
 

@@ -21,6 +21,9 @@
 #define HOSTNAME_MAX 63
 #define STOP_MS	     3000
 
+/* How many times the CPUs that it starts with a pod may have one day. */
+#define VCPUS_FACTOR 4
+
 /* These are the size of the whole machine, whatever the containers' limits are. */
 #define ANNOTATION_MEMORY CONFIG_ANNOTATION_PREFIX "memory"
 #define ANNOTATION_VCPUS  CONFIG_ANNOTATION_PREFIX "vcpus"
@@ -96,12 +99,17 @@ static uint64_t host_memory(void)
 	return (uint64_t)info.totalram * info.mem_unit;
 }
 
-/* Who says how large the machine is means it. */
+/*
+ * Who says how large the machine is means it. CPUs that aren't used yet cost each pod some time and
+ * memory, so unless the configuration says otherwise there aren't many.
+ */
 static void set_maximum(struct pod *p, const struct spec_pod *spec)
 {
 	struct sandbox_config *c = &p->sandbox_config;
 
-	c->max_vcpus = p->config.max_vcpus ? p->config.max_vcpus : host_cpus();
+	c->max_vcpus = p->config.max_vcpus;
+	if (!c->max_vcpus)
+		c->max_vcpus = MIN(c->vcpus * VCPUS_FACTOR, host_cpus());
 	c->max_memory = p->config.max_memory ? p->config.max_memory : host_memory();
 	if (oci_map_get(&spec->annotations, ANNOTATION_VCPUS))
 		c->max_vcpus = c->vcpus;

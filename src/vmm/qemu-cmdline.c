@@ -13,9 +13,10 @@
  *    written. Only a machine with virtiofs shares gets a shared memfd, which the daemon maps. A
  *    private mapping of a memfd would cost many pages twice, the file's and the copy (37 MB more
  *    after the boot of a 128 MiB guest, seen in Shmem of /proc/meminfo only).
- *  - A machine that may grow has sockets for its CPUs, one each: CPUs of a package that is there
- *    already are not taken by every kernel. Memory comes by virtio-mem, which costs nothing until
- *    it's plugged (reserve=off).
+ *  - A machine that may grow has all its CPUs, and the guest's kernel is told how many to use
+ *    (maxcpus=). Plugging them needs ACPI in the guest and a hypervisor that Linux knows, so q35 on
+ *    KVM. Memory comes by virtio-mem, which costs nothing until it's plugged (reserve=off).
+ *  - Disks on PCI would get a queue for each CPU, with an interrupt that the guest has to set up.
  *  - force-legacy=false, -pci-non-transitional: virtio 1 only.
  *  - tb-size bounds the emulator's translation cache, which else may grow to 1 GiB a pod.
  *  - dump-guest-core=off: a core dump of QEMU doesn't hold the guest's memory.
@@ -94,15 +95,18 @@ char *qemu_kernel_cmdline(const struct qemu_machine *m)
 {
 	const struct vmm_config *config = m->config;
 	char emulation[160] = "";
+	char cpus[24] = "";
 
 	if (m->accel == VMM_ACCEL_TCG)
 		snprintf(emulation, sizeof(emulation),
 			 " " EMULATION_FLAGS " tsc_early_khz=%u lpj=%u", m->tsc_khz,
 			 m->tsc_khz * (1000 / GUEST_HZ));
+	if (config->max_vcpus > config->vcpus)
+		snprintf(cpus, sizeof(cpus), " maxcpus=%u", config->vcpus);
 	/* reboot=t: whatever ends the guest resets the machine, and QEMU exits. */
-	return str_printf("%s%sconsole=ttyS0 reboot=t%s%s%s",
+	return str_printf("%s%sconsole=ttyS0 reboot=t%s%s%s%s",
 			  config->cmdline ? config->cmdline : "", config->cmdline ? " " : "",
-			  m->pci ? "" : " acpi=off pci=off", emulation,
+			  m->pci ? "" : " acpi=off pci=off", cpus, emulation,
 			  config->debug ? " ignore_loglevel" : "");
 }
 
@@ -140,13 +144,6 @@ static int check(const struct qemu_machine *m, const char *kernel_cmdline, struc
 	return 0;
 }
 
-unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci, enum vmm_accel accel)
-{
-	if (!pci || accel != VMM_ACCEL_KVM || config->max_vcpus <= config->vcpus)
-		return 0;
-	return config->max_vcpus - config->vcpus;
-}
-
 uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci)
 {
 	uint64_t max = config->memory > UINT64_MAX / QEMU_MEMORY_FACTOR
@@ -161,18 +158,13 @@ uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci)
 static void add_size(struct cmdline *c)
 {
 	const struct vmm_config *config = c->m->config;
-	unsigned int cpus = config->vcpus + qemu_spare_cpus(config, c->m->pci, c->m->accel);
 	unsigned long long spare = qemu_spare_memory(config, c->m->pci);
 	/* A limit may be any number; QEMU rounds up by itself, but then the backend doesn't fit. */
 	unsigned long long memory = (config->memory + MEMORY_UNIT - 1) / MEMORY_UNIT * MEMORY_UNIT;
 	const char *kind = config->n_shares ? "memfd" : "ram";
 	const char *share = config->n_shares ? "on" : "off";
 
-	if (cpus > config->vcpus)
-		opt(c, "-smp", "cpus=%u,maxcpus=%u,sockets=%u,cores=1,threads=1", config->vcpus,
-		    cpus, cpus);
-	else
-		opt(c, "-smp", "%u", config->vcpus);
+	opt(c, "-smp", "%u", MAX(config->vcpus, config->max_vcpus));
 	if (spare > 0)
 		opt(c, "-m", "size=%lluB,maxmem=%lluB", memory, memory + spare);
 	else
@@ -245,11 +237,13 @@ static void add_channels(struct cmdline *c)
 
 static void add_disks(struct cmdline *c)
 {
+	unsigned int queues = c->m->pci ? c->m->config->vcpus : 1;
+
 	opt(c, "-add-fd", "fd=%d,set=1,opaque=root", give(c, c->m->config->rootfs_fd));
 	opt(c, "-blockdev",
 	    "driver=file,node-name=root,filename=/dev/fdset/1,read-only=on,aio=threads");
-	opt(c, "-device", "virtio-blk-%s,drive=root,serial=root", bus(c));
-	opt(c, "-device", "virtio-scsi-%s,id=scsi0", bus(c));
+	opt(c, "-device", "virtio-blk-%s,drive=root,serial=root,num-queues=%u", bus(c), queues);
+	opt(c, "-device", "virtio-scsi-%s,id=scsi0,num_queues=%u", bus(c), queues);
 }
 
 static void add_memory_and_entropy(struct cmdline *c)

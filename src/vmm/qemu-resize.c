@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A machine that grows, on q35: CPUs are plugged one after the other into the sockets that it has
- * been given at its start, then the size of the virtio-mem device is raised. The guest plugs the
+ * A machine that grows. Its CPUs are all there from its start, and the guest brings into use what
+ * it is told. Memory comes on q35: the size of the virtio-mem device is raised, the guest plugs the
  * memory itself and QEMU tells (once a second at most) how far it is. A guest that takes less than
  * it could, or has no driver, isn't waited for any longer than QEMU_RESIZE_TIMEOUT_MS.
  */
@@ -11,12 +11,11 @@
 
 /**
  * struct resize_op - A machine that is growing
- * @vcpus, @memory: What it is to have
+ * @memory:	What it is to have
  * @timer:	Deadline for the guest to plug its memory, while that is awaited
  */
 struct resize_op {
 	struct qemu *q;
-	unsigned int vcpus;
 	uint64_t memory;
 	struct loop_timer *timer;
 	vmm_done done;
@@ -76,6 +75,12 @@ static void grow_memory(struct resize_op *op)
 		finish(op, NULL);
 		return;
 	}
+	if (!op->q->pci) {
+		err_set(&e, -EOPNOTSUPP, "QEMU's microvm can't be given memory");
+		err_hint(&e, "use machine q35 for what is to grow");
+		finish(op, &e);
+		return;
+	}
 	args = str_printf(
 		"{\"path\":\"/machine/peripheral/spare0\",\"property\":\"requested-size\","
 		"\"value\":%" PRIu64 "}",
@@ -85,46 +90,6 @@ static void grow_memory(struct resize_op *op)
 			     op);
 	if (r < 0) {
 		err_errno(&e, r, "qom-set");
-		finish(op, &e);
-	}
-}
-
-static void plug_cpus(struct resize_op *op);
-
-static void on_cpu(void *user, struct json_object *ret, const struct err *e)
-{
-	struct resize_op *op = user;
-
-	if (is_over(e))
-		return;
-	if (e) {
-		finish(op, e);
-		return;
-	}
-	op->q->vmm->vcpus++;
-	plug_cpus(op);
-}
-
-/* The next one, or what comes after the last. */
-static void plug_cpus(struct resize_op *op)
-{
-	const struct vmm *vmm = op->q->vmm;
-	_cleanup_(freep) char *args = NULL;
-	struct err e = { 0 };
-	int r = -ENOMEM;
-
-	if (vmm->vcpus >= op->vcpus) {
-		grow_memory(op);
-		return;
-	}
-	args = str_printf("{\"driver\":\"%s-x86_64-cpu\",\"id\":\"cpu%u\",\"socket-id\":%u,"
-			  "\"core-id\":0,\"thread-id\":0}",
-			  vmm->accel == VMM_ACCEL_KVM ? "host" : "max", vmm->vcpus, vmm->vcpus);
-	if (args)
-		r = qmp_call(op->q->qmp, "device_add", args, -1, QEMU_COMMAND_TIMEOUT_MS, on_cpu,
-			     op);
-	if (r < 0) {
-		err_errno(&e, r, "device_add");
 		finish(op, &e);
 	}
 }
@@ -150,6 +115,8 @@ static uint64_t possible_memory(const struct qemu *q, uint64_t memory)
 {
 	uint64_t more = memory > q->boot_memory ? memory - q->boot_memory : 0;
 
+	if (!q->pci)
+		return memory;
 	more = MIN(more, q->spare_memory);
 	more += (QEMU_MEMORY_PIECE - more % QEMU_MEMORY_PIECE) % QEMU_MEMORY_PIECE;
 	return q->boot_memory + more;
@@ -160,7 +127,7 @@ static void on_begin(void *data)
 	struct resize_op *op = data;
 
 	loop_timer_free(TAKE_PTR(op->timer));
-	plug_cpus(op);
+	grow_memory(op);
 }
 
 int qemu_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done, void *data,
@@ -169,26 +136,20 @@ int qemu_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done d
 	struct qemu *q = vmm->state;
 	struct resize_op *op;
 
-	if (!q->pci) {
-		err_set(e, -EOPNOTSUPP, "QEMU's microvm can't be given CPUs or memory");
-		err_hint(e, "use machine q35 for what is to grow");
-		return -EOPNOTSUPP;
-	}
 	if (q->resize)
 		return err_set(e, -EBUSY, "the machine is growing already");
 	op = calloc(1, sizeof(*op));
 	if (!op)
 		return err_oom(e);
-	*op = (struct resize_op){ .q = q,
-				  .vcpus = MIN(vcpus, q->max_vcpus),
-				  .memory = possible_memory(q, memory),
-				  .done = done,
-				  .data = data };
+	*op = (struct resize_op){
+		.q = q, .memory = possible_memory(q, memory), .done = done, .data = data
+	};
 	/* Not from within this call. */
 	if (loop_timer_new(vmm->loop, 0, on_begin, op, &op->timer) < 0) {
 		free(op);
 		return err_oom(e);
 	}
+	vmm->vcpus = MAX(vmm->vcpus, MIN(vcpus, q->max_vcpus));
 	q->resize = op;
 	return 0;
 }

@@ -193,7 +193,7 @@ static void note_size(struct qemu *q, const struct vmm_config *config, bool pci)
 	q->pci = pci;
 	q->boot_memory = config->memory;
 	q->spare_memory = qemu_spare_memory(config, pci);
-	q->max_vcpus = config->vcpus + qemu_spare_cpus(config, pci, q->vmm->accel);
+	q->max_vcpus = MAX(config->vcpus, config->max_vcpus);
 }
 
 /* KVM's device belongs to a group, usually. */

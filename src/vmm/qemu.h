@@ -70,14 +70,6 @@ int qemu_cmdline(const struct qemu_machine *m, struct strv *argv, struct spawn *
  */
 char *qemu_kernel_cmdline(const struct qemu_machine *m);
 
-/**
- * qemu_spare_cpus() - How many CPUs can be plugged into a machine later
- *
- * None into an emulated one: Linux takes CPUs that ACPI announces as absent only under hypervisors
- * that it knows by name, and KVM is one.
- */
-unsigned int qemu_spare_cpus(const struct vmm_config *config, bool pci, enum vmm_accel accel);
-
 /** qemu_spare_memory() - How much memory can be plugged into a machine later, whole pieces */
 uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci);
 
@@ -97,7 +89,7 @@ unsigned int tsc_khz(void);
  * @pci:	As in struct qemu_machine
  * @boot_memory: What the machine had at its start
  * @spare_memory: What can be plugged
- * @max_vcpus:	CPUs that it can have
+ * @max_vcpus:	CPUs that it has, for the guest to use
  * @resize:	It's growing, NULL: it isn't
  */
 struct qemu {

@@ -1,7 +1,6 @@
 #!/usr/bin/env bats
 # SPDX-License-Identifier: Apache-2.0
-# Machines that grow with the limits of their containers (q35), and those that can't (microvm). It's
-# their memory that grows here: CPUs are plugged under KVM only, see qemu_spare_cpus().
+# Machines that grow with the limits of their containers: CPUs everywhere, memory on q35 only.
 # shellcheck disable=SC2154 # variables of the files that are loaded, and of run
 
 load helpers
@@ -11,7 +10,7 @@ load pods
 # A runtime handler whose machines are q35.
 add_q35() {
 	local runtimes
-	{ cat "$E2E/podvm.conf"; printf '[vmm]\nmachine = q35\n[vm]\nmax_memory = 1G\n'; } >"$CONTAINERD/q35.conf"
+	{ cat "$E2E/podvm.conf"; printf '[vmm]\nmachine = q35\n[vm]\nmax_memory = 1G\nmax_vcpus = 3\n'; } >"$CONTAINERD/q35.conf"
 	chmod 600 "$CONTAINERD/q35.conf"
 	runtimes=$(sed -n 's/^ *\[\(.*runtimes\)\.podvm\]/\1/p' "$CONTAINERD/config.toml")
 	cat >>"$CONTAINERD/config.toml" <<-END
@@ -86,6 +85,8 @@ limit_of() {
 	a=$(cat "$E2E/tmp/a")
 	b=$(start_sized "$POD" b 1 256)
 	echo "$b" >"$E2E/tmp/b"
+	# One CPU for each of the two.
+	assert_equal "$(exec_in "$b" nproc)" 2
 	[ "$(memory_of "$a")" -gt 384 ]
 	# More than there was before fits into it.
 	exec_in "$b" 'dd if=/dev/zero of=/dev/null bs=220M count=1'
@@ -101,6 +102,16 @@ limit_of() {
 	exec_in "$b" 'dd if=/dev/zero of=/dev/null bs=450M count=1'
 }
 
+@test "it gets no more CPUs than it may have" {
+	local b
+	b=$(cat "$E2E/tmp/b")
+	update "$b" 7 512
+	assert_equal "$(exec_in "$b" nproc)" 3
+	assert_equal "$(exec_in "$b" 'cat /sys/fs/cgroup/cpu.max')" "700000 100000"
+	# And works with them.
+	exec_in "$b" 'for i in 1 2 3; do taskset $((1 << (i - 1))) true || exit 1; done'
+}
+
 @test "lower limits leave the machine as it is" {
 	local b before
 	b=$(cat "$E2E/tmp/b")
@@ -108,10 +119,12 @@ limit_of() {
 	update "$b" 1 64
 	assert_equal "$(limit_of "$b")" 67108864
 	assert_equal "$(memory_of "$b")" "$before"
+	assert_equal "$(exec_in "$b" nproc)" 3
 }
 
 @test "the size is what podvm shows" {
 	[ "$(state_of "$POD" memory)" -gt $((512 << 20)) ]
+	assert_equal "$(state_of "$POD" vcpus)" 3
 }
 
 @test "it doesn't grow above its maximum, and nothing fails for that" {
@@ -123,11 +136,11 @@ limit_of() {
 	grep -q 'smaller than the limits' "$CONTAINERD/log"
 }
 
-@test "a microvm stays as it is, and is shared" {
-	local pod c before
+@test "a microvm gets CPUs, its memory stays as it is and is shared" {
+	local pod c
 	pod=$(run_sized podvm pod2)
 	c=$(start_sized "$pod" c 2 512)
-	assert_equal "$(exec_in "$c" nproc)" 1
+	assert_equal "$(exec_in "$c" nproc)" 2
 	[ "$(memory_of "$c")" -lt 192 ]
 	grep -q 'use machine q35' "$CONTAINERD/log"
 	remove_pod "$pod"
