@@ -5,7 +5,7 @@
 set -euo pipefail
 
 BUILD=(gcc libc6-dev make meson ninja-build pkg-config protobuf-c-compiler
-	libarchive-dev libinih-dev libjson-c-dev libmnl-dev libprotobuf-c-dev libssl-dev libuv1-dev scdoc)
+	libarchive-dev libinih-dev libjson-c-dev libmnl-dev libprotobuf-c-dev libseccomp-dev libssl-dev libuv1-dev scdoc)
 KERNEL=(linux-source-6.12 bc binutils bison flex libelf-dev patch xz-utils)
 IMAGE=(busybox-static cryptsetup-bin crun erofs-utils)
 RUN=(e2fsprogs passt qemu-system-x86 skopeo)

@@ -448,8 +448,8 @@ static int add_all(struct json_object *spec, const struct input *in, struct err 
 	return r < 0 ? r : add_annotations(spec, in, e);
 }
 
-int oci_spec_build(const struct oci_run_options *o, const struct oci_config *config,
-		   const struct oci_users *users, char **ret, struct err *e)
+int oci_spec_tree(const struct oci_run_options *o, const struct oci_config *config,
+		  const struct oci_users *users, struct json_object **ret, struct err *e)
 {
 	static const struct oci_config nothing;
 	static const struct oci_users nobody;
@@ -468,5 +468,18 @@ int oci_spec_build(const struct oci_run_options *o, const struct oci_config *con
 		r = add_all(spec, &in, e);
 	if (r == -ENOMEM)
 		return err_oom(e);
+	if (r == 0)
+		*ret = TAKE_PTR(spec);
+	return r;
+}
+
+int oci_spec_build(const struct oci_run_options *o, const struct oci_config *config,
+		   const struct oci_users *users, char **ret, struct err *e)
+{
+	_cleanup_(json_putp) struct json_object *spec = NULL;
+	int r = oci_spec_tree(o, config, users, &spec, e);
+
+	if (r == 0)
+		r = oci_seccomp_compile(spec, e);
 	return r < 0 ? r : json_text(spec, "container", ret, e);
 }

@@ -30,6 +30,8 @@
 #include "base/str.h"
 #include "oci/oci.h"
 
+struct json_object;
+
 /**
  * struct oci_mount - One mount of the container
  * @type:	"bind", "tmpfs", or any file system type
@@ -251,6 +253,17 @@ void oci_user_done(struct oci_user *user);
  */
 int oci_spec_build(const struct oci_run_options *o, const struct oci_config *config,
 		   const struct oci_users *users, char **ret, struct err *e);
+
+/**
+ * oci_seccomp_compile() - Make a program of the rules of a container's system call filter
+ * @spec:	Runtime spec. Of linux.seccomp, default action and flags stay; the rules and the
+ *		architectures become an annotation, from which crun takes the program. Nothing
+ *		happens to a spec without a filter, or with one that asks another process
+ * @e:		Says what is wrong with the filter
+ *
+ * Return: 0, -EINVAL, -E2BIG or another negative errno
+ */
+int oci_seccomp_compile(struct json_object *spec, struct err *e);
 
 /**
  * struct oci_exec_options - A further process of a container

@@ -64,6 +64,10 @@ int oci_user_json(struct json_object *process, const struct oci_user *user);
 int oci_seccomp_json(struct json_object *linux_obj, const char *profile, uint64_t caps,
 		     struct err *e);
 
+/** oci_spec_tree() - As oci_spec_build(), with a filter that isn't compiled; for tests */
+int oci_spec_tree(const struct oci_run_options *o, const struct oci_config *config,
+		  const struct oci_users *users, struct json_object **ret, struct err *e);
+
 /** oci_seccomp_default() - Write the default filter into an object */
 int oci_seccomp_default(struct json_object *seccomp, uint64_t caps);
 

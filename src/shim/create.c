@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "oci/spec.h"
 #include "proto/events.pb-c.h"
 #include "shim/record.h"
 #include "shim/rootfs.h"
@@ -113,8 +114,9 @@ static int make_spec(void *obj, struct err *e)
 		.terminal = c->req->terminal,
 		.member = c->member,
 	};
+	int r = spec_rewrite(c->spec, &target, &c->plan, e);
 
-	return spec_rewrite(c->spec, &target, &c->plan, e);
+	return r < 0 ? r : oci_seccomp_compile(c->spec, e);
 }
 
 static void on_fit(void *data)

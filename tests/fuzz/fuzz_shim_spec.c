@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "base/cleanup.h"
+#include "oci/spec.h"
 #include "shim/sandbox_files.h"
 #include "shim/spec.h"
 #include "shim/spec_pod.h"
@@ -33,6 +34,8 @@ static void rewrite(const uint8_t *data, size_t size, bool member)
 		plan.devices[i].guest_minor = plan.devices[i].major;
 	if (spec_devices_done(spec, &plan) < 0)
 		abort();
+	if (oci_seccomp_compile(spec, &e) < 0)
+		return;
 	(void)json_text(spec, "config.json", &text, &e);
 }
 

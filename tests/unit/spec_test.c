@@ -10,7 +10,7 @@
 
 #include "base/fd.h"
 #include "oci/json.h"
-#include "oci/spec.h"
+#include "oci/spec_internal.h"
 
 static const struct oci_users users = {
 	.passwd = "root:x:0:0:root:/root:/bin/bash\n"
@@ -137,10 +137,8 @@ static int build(struct fixture *f)
 	f->spec = NULL;
 	f->text = NULL;
 	memset(&f->e, 0, sizeof(f->e));
-	r = oci_spec_build(&f->o, &f->config, &users, &f->text, &f->e);
-	if (r == 0)
-		assert_int_equal(json_parse(f->text, strlen(f->text), "spec", &f->spec, NULL), 0);
-	return r;
+	r = oci_spec_tree(&f->o, &f->config, &users, &f->spec, &f->e);
+	return r < 0 ? r : json_text(f->spec, "spec", &f->text, &f->e);
 }
 
 static struct json_object *mount_on(struct json_object *spec, const char *destination)
