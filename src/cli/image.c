@@ -19,6 +19,23 @@ int image_open_store(struct cli *cli, struct image_store **ret, struct err *e)
 	return dir ? image_store_open(dir, ret, e) : err_oom(e);
 }
 
+static void on_progress(void *data, const char *stage, uint64_t done, uint64_t total)
+{
+	cli_progress(stage, done, total);
+}
+
+struct image_options image_options(const struct cli *cli)
+{
+	const struct config *config = &cli->config;
+
+	return (struct image_options){
+		.pull = (enum image_pull)config->pull,
+		.verity = config->verity,
+		.rules = { .max_bytes = config->cache_size, .max_age = config->cache_age / 1000 },
+		.progress = on_progress,
+	};
+}
+
 /* Options and at least @min names; what every subcommand begins with. */
 int image_parse(const char *usage, const struct cli_option *options, size_t n, int argc,
 		char **argv, int min, int *ret_rest, struct err *e)
@@ -84,6 +101,7 @@ static int print_json(const struct image_infos *infos)
 		    json_add_strv(o, "names", &info->refs) < 0 ||
 		    json_add_string(o, "created", info->created) < 0 ||
 		    json_add_int(o, "stored", info->stored) < 0 ||
+		    json_add_int(o, "used", info->used) < 0 ||
 		    json_add_u64(o, "size", info->size) < 0 ||
 		    json_add_bool(o, "in_use", info->in_use) < 0)
 			return -ENOMEM;
@@ -123,15 +141,10 @@ static int image_ls(struct cli *cli, int argc, char **argv)
 
 /* ---- pull, rm, prune ---- */
 
-static void on_progress(void *data, const char *stage, uint64_t done, uint64_t total)
-{
-	cli_progress(stage, done, total);
-}
-
 static int image_pull(struct cli *cli, int argc, char **argv)
 {
 	_cleanup_(image_store_freep) struct image_store *store = NULL;
-	struct image_options how = { .pull = IMAGE_PULL_ALWAYS, .progress = on_progress };
+	struct image_options how = image_options(cli);
 	const struct cli_option options[] = {
 		{ "authfile", 0, CLI_STRING, &how.authfile, "FILE", "Credentials for registries" },
 	};
@@ -145,6 +158,7 @@ static int image_pull(struct cli *cli, int argc, char **argv)
 		return 0;
 	if (r < 0 || image_open_store(cli, &store, &e) < 0)
 		return cli_fail(&e);
+	how.pull = IMAGE_PULL_ALWAYS;
 	for (; rest < argc; rest++) {
 		_cleanup_(image_freep) struct image *image = NULL;
 
@@ -179,35 +193,102 @@ static int image_rm(struct cli *cli, int argc, char **argv)
 	return code;
 }
 
-static int image_prune(struct cli *cli, int argc, char **argv)
+/**
+ * struct pruning - What goes
+ * @kind:	Of what is told: "image" or "layer"
+ * @list:	For --json, else NULL
+ * @lines:	One line each
+ * @failed:	There was no memory for the list
+ */
+struct pruning {
+	const char *kind;
+	struct json_object *list;
+	bool lines;
+	bool failed;
+};
+
+static void on_pruned(void *data, const char *name, uint64_t bytes)
+{
+	struct pruning *p = data;
+	struct json_object *o = p->list ? json_push_object(p->list) : NULL;
+	char size[32];
+
+	if (p->lines)
+		printf("%s %s %s\n", p->kind, name, cli_human_size(size, sizeof(size), bytes));
+	if (p->list && (!o || json_add_string(o, "kind", p->kind) < 0 ||
+			json_add_string(o, "name", name) < 0 || json_add_u64(o, "size", bytes) < 0))
+		p->failed = true;
+}
+
+static void print_pruned(const struct prune_result *images, const struct prune_result *layers,
+			 bool dry_run)
+{
+	char size[32];
+
+	printf("%zu image%s", images->removed, images->removed == 1 ? "" : "s");
+	if (layers->removed > 0)
+		printf(" and %zu layer%s of containerd's", layers->removed,
+		       layers->removed == 1 ? "" : "s");
+	printf(dry_run ? " would be removed, %s freed\n" : " removed, %s freed\n",
+	       cli_human_size(size, sizeof(size), images->freed + layers->freed));
+}
+
+static int prune(struct cli *cli, struct prune_rules *rules, struct pruning *p, struct err *e)
 {
 	_cleanup_(image_store_freep) struct image_store *store = NULL;
-	uint64_t freed = 0;
-	bool all = false;
+	struct prune_result images = { 0 };
+	struct prune_result layers = { 0 };
+	int r = image_open_store(cli, &store, e);
+
+	rules->unneeded = true;
+	rules->tell = on_pruned;
+	rules->data = p;
+	p->kind = "image";
+	p->lines = rules->dry_run && !p->list;
+	if (r == 0)
+		r = image_store_prune(store, rules, &images, e);
+	if (r < 0)
+		return r;
+	p->kind = "layer";
+	r = snapshot_prune(cli->config.cache, rules, &layers);
+	if (r < 0)
+		return err_errno(e, r, "cannot look at the layers in %s", cli->config.cache);
+	if (!p->list)
+		print_pruned(&images, &layers, rules->dry_run);
+	return p->failed ? err_oom(e) : 0;
+}
+
+static int image_prune(struct cli *cli, int argc, char **argv)
+{
+	_cleanup_(json_putp) struct json_object *list = NULL;
+	struct prune_rules rules = image_options(cli).rules;
+	struct pruning p = { 0 };
+	bool json = false;
 	const struct cli_option options[] = {
-		{ "all", 'a', CLI_FLAG, &all, NULL,
+		{ "all", 'a', CLI_FLAG, &rules.all, NULL,
 		  "All that aren't in use, not only the nameless" },
+		{ "dry-run", 'n', CLI_FLAG, &rules.dry_run, NULL, "Only tell what would go" },
+		{ "json", 0, CLI_FLAG, &json, NULL, "Tell what has gone, as JSON" },
 	};
 	struct err e = { 0 };
-	char size[32];
-	int layers;
 	int rest = 0;
 	int r = image_parse("podvm image prune [OPTIONS]", options, ARRAY_SIZE(options), argc, argv,
 			    0, &rest, &e);
 
 	if (r == CLI_HELP_SHOWN)
 		return 0;
+	if (r == 0 && json) {
+		list = p.list = json_object_new_array();
+		r = list ? 0 : err_oom(&e);
+	}
 	if (r == 0)
-		r = image_open_store(cli, &store, &e);
-	if (r == 0)
-		r = image_store_prune(store, all, &freed, &e);
+		r = prune(cli, &rules, &p, &e);
 	if (r < 0)
 		return cli_fail(&e);
-	layers = snapshot_prune(cli->config.cache, all, &freed);
-	printf("%d image%s", r, r == 1 ? "" : "s");
-	if (layers > 0)
-		printf(" and %d layer%s of containerd's", layers, layers == 1 ? "" : "s");
-	printf(" removed, %s freed\n", cli_human_size(size, sizeof(size), freed));
+	if (json && cli_print_json(list) < 0) {
+		err_oom(&e);
+		return cli_fail(&e);
+	}
 	return 0;
 }
 

@@ -11,9 +11,9 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "cli/cli.h"
+#include "cli/image.h"
 #include "cli/run_options.h"
 #include "cli/runner.h"
-#include "storage/image_store.h"
 #include "storage/scratch.h"
 
 #define SHORT_ID 12
@@ -68,11 +68,6 @@ static int open_guest_image(struct run *run, struct err *e)
 	return r;
 }
 
-static void on_progress(void *data, const char *what, uint64_t now, uint64_t total)
-{
-	cli_progress(what, now, total);
-}
-
 static int get_image(struct run *run, const char *ref, struct err *e)
 {
 	static const char *const policies[] = {
@@ -81,16 +76,10 @@ static int get_image(struct run *run, const char *ref, struct err *e)
 		[IMAGE_PULL_NEVER] = "never",
 	};
 	_cleanup_(image_store_freep) struct image_store *store = NULL;
-	_cleanup_(freep) char *dir = str_printf("%s/images", run->cli->config.cache);
-	struct image_options options = {
-		.pull = (enum image_pull)run->cli->config.pull,
-		.progress = on_progress,
-	};
+	struct image_options options = image_options(run->cli);
 	const char *pull = run->options.pull;
 	int r;
 
-	if (!dir)
-		return err_oom(e);
 	for (size_t i = 0; pull && i < ARRAY_SIZE(policies); i++) {
 		if (!str_eq(pull, policies[i]))
 			continue;
@@ -99,7 +88,7 @@ static int get_image(struct run *run, const char *ref, struct err *e)
 	}
 	if (pull)
 		return err_set(e, -EINVAL, "--pull %s isn't missing, always or never", pull);
-	r = image_store_open(dir, &store, e);
+	r = image_open_store(run->cli, &store, e);
 	if (r == 0)
 		r = image_store_get(store, ref, &options, &run->image, e);
 	cli_progress(NULL, 0, 0);
@@ -382,6 +371,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		.state = &run->state,
 		.spec = run->spec,
 		.image_fd = run->image->fd,
+		.image_part = &run->image->part,
 		.scratch_fd = run->scratch_fd,
 		.directories = &run->image->config.volumes,
 		.dns = &run->plan.dns,

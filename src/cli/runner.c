@@ -344,7 +344,10 @@ static void on_sandbox_started(void *data, const struct err *e)
 	r->container_config = (struct container_config){
 		.id = c->sandbox.rundir->id,
 		.spec = c->spec,
-		.disks = { { .fd = c->image_fd, .fstype = "erofs" } },
+		.disks = { { .fd = c->image_fd,
+			     .fstype = "erofs",
+			     .parts = c->image_part,
+			     .n_parts = c->image_part->data > 0 } },
 		.n_disks = 1,
 		.scratch = CONTAINER_SCRATCH_DISK,
 		.scratch_fd = c->scratch_fd,

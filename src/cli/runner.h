@@ -22,6 +22,7 @@
  * @state:	What state.json will say; kept up to date
  * @spec:	config.json
  * @image_fd, @scratch_fd: Disks
+ * @image_part: What is on the first one
  * @directories: Volumes of the image, which are made when it hasn't got them
  * @dns:	The user's settings
  * @add_hosts:	Further lines of /etc/hosts, "NAME:IP", ended by NULL; or NULL
@@ -39,6 +40,7 @@ struct runner_config {
 	struct rundir_state *state;
 	const char *spec;
 	int image_fd;
+	const struct disk_part *image_part;
 	int scratch_fd;
 	const struct strv *directories;
 	const struct net_dns *dns;

@@ -89,6 +89,9 @@ struct config {
 
 	/* [image] */
 	enum config_pull pull;
+	unsigned int verity; /* enum config_switch: guests check what they read of images */
+	uint64_t cache_size; /* of images, and of layers; 0: no limit */
+	uint64_t cache_age;  /* how long an image or layer that isn't used is kept, 0: for ever */
 };
 
 #define CONFIG_INIT ((struct config){ .image = NULL })

@@ -8,6 +8,7 @@
 #define GIB ((uint64_t)1 << 30)
 #define TIB ((uint64_t)1 << 40)
 #define SEC ((uint64_t)1000)
+#define DAY (86400 * SEC)
 
 static const char *const accel_words[] = {
 	[CONFIG_ACCEL_AUTO] = "auto",
@@ -115,6 +116,14 @@ const struct config_key config_keys[] = {
 
 	{ "image", "pull", CONFIG_ENUM, AT(pull), 0, 0, pull_words, "missing",
 	  "When an image is fetched from its registry: missing (it isn't in the cache), always, never." },
+	{ "image", "verity", CONFIG_ENUM, AT(verity), 0, 0, switch_words, "no",
+	  "Whether guests check what they read of images with dm-verity: what was changed in the cache is\n"
+	  "an I/O error in the container, never wrong data. Needs veritysetup." },
+	{ "image", "cache_size", CONFIG_SIZE, AT(cache_size), 0, 1024 * TIB, NULL, "0",
+	  "How large the images of podvm run may become, and as much again the layers of containerd. When\n"
+	  "one is added those go that weren't used for the longest time. 0: no limit." },
+	{ "image", "cache_age", CONFIG_DURATION, AT(cache_age), 0, 3650 * DAY, NULL, "0s",
+	  "How long images and layers are kept that nothing uses. 0s: no limit." },
 };
 /* clang-format on */
 

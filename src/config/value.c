@@ -14,7 +14,7 @@ _Static_assert(sizeof(enum config_accel) == sizeof(unsigned int), "stored as uns
 static const struct {
 	const char *name;
 	uint64_t ms;
-} units[] = { { "min", 60000 }, { "s", 1000 }, { "ms", 1 } };
+} units[] = { { "d", 86400000 }, { "h", 3600000 }, { "min", 60000 }, { "s", 1000 }, { "ms", 1 } };
 
 static void *member(const struct config *c, const struct config_key *k)
 {
@@ -129,7 +129,7 @@ static int parse_duration(const char *s, uint64_t *ret)
 		return -EINVAL;
 	memcpy(digits, s, n);
 	digits[n] = '\0';
-	if (parse_u64(digits, UINT64_MAX / 60000, &v) < 0)
+	if (parse_u64(digits, UINT64_MAX / units[0].ms, &v) < 0)
 		return -ERANGE;
 	for (size_t i = 0; i < ARRAY_SIZE(units); i++) {
 		if (str_eq(s + n, units[i].name)) {
@@ -157,6 +157,8 @@ static int duration_text(uint64_t v, struct buf *out)
 {
 	size_t i = 0;
 
+	if (v == 0)
+		return buf_printf(out, "0s");
 	while (v % units[i].ms)
 		i++;
 	return buf_printf(out, "%" PRIu64 "%s", v / units[i].ms, units[i].name);
@@ -182,7 +184,7 @@ static int bad_number(const struct config_key *k, struct err *e)
 	static const char *const what[] = {
 		[CONFIG_UINT] = "a number",
 		[CONFIG_SIZE] = "a size such as 256M or 10G",
-		[CONFIG_DURATION] = "a time such as 500ms, 60s or 5min",
+		[CONFIG_DURATION] = "a time such as 500ms, 60s, 5min, 12h or 30d",
 	};
 	_cleanup_(buf_done) struct buf range = { 0 };
 

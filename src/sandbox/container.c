@@ -133,13 +133,16 @@ static int add_shm(struct storages *st, const char *path, uint64_t size)
 	return r < 0 ? r : storages_option(st, "mode=1777");
 }
 
-static int add_disk(const struct container *c, struct storages *st, size_t i,
+/* A disk, or one of the file systems on it. */
+static int add_disk(const struct container *c, struct storages *st, size_t i, size_t k,
 		    const char *mount_point)
 {
 	const struct vmm_disk_addr *addr = disk_set_addr(c->disks, i);
 	const struct container_disk *disk = &c->config->disks[i];
 	int r = storages_add(st, addr->driver, addr->source, disk->fstype, mount_point);
 
+	if (r == 0 && disk->n_parts > 0)
+		storages_part(st, (unsigned int)k + 1, &disk->parts[k]);
 	return r < 0 || disk->writable ? r : storages_option(st, "ro");
 }
 
@@ -149,13 +152,20 @@ static int add_layers(const struct container *c, struct storages *st, struct buf
 	int r = buf_printf(lower, "lowerdir=");
 
 	for (size_t i = 0; r == 0 && i < c->config->n_disks; i++) {
-		char path[64];
+		const char *source = disk_set_addr(c->disks, i)->source;
+		size_t n = MAX(c->config->disks[i].n_parts, 1);
 
-		snprintf(path, sizeof(path), "/run/podvm/images/%s",
-			 disk_set_addr(c->disks, i)->source);
-		r = buf_printf(lower, "%s%s", i ? ":" : "", path);
-		if (r == 0)
-			r = add_disk(c, st, i, path);
+		for (size_t k = 0; r == 0 && k < n; k++) {
+			char path[64];
+			char part[24] = "";
+
+			if (n > 1)
+				snprintf(part, sizeof(part), ".%zu", k + 1);
+			snprintf(path, sizeof(path), "/run/podvm/images/%s%s", source, part);
+			r = buf_printf(lower, "%s%s", i + k > 0 ? ":" : "", path);
+			if (r == 0)
+				r = add_disk(c, st, i, k, path);
+		}
 	}
 	return r;
 }
@@ -208,9 +218,10 @@ static int add_root(const struct container *c, struct storages *st)
 
 	if (!rootfs)
 		return -ENOMEM;
-	if (c->config->n_disks > 1 || c->config->scratch != CONTAINER_NO_SCRATCH)
+	if (c->config->n_disks > 1 || c->config->disks[0].n_parts > 1 ||
+	    c->config->scratch != CONTAINER_NO_SCRATCH)
 		return add_overlay(c, st, rootfs);
-	return add_disk(c, st, 0, rootfs);
+	return add_disk(c, st, 0, 0, rootfs);
 }
 
 static int fill_storages(const struct container *c, struct storages *st)

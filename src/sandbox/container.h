@@ -9,7 +9,8 @@
  * files are written into the guest, then the agent mounts everything and runs `crun create`. Below
  * /run/podvm of the guest:
  *
- *	images/LUN		a read-only disk of the root file system, shared by containers
+ *	images/LUN		a read-only disk of the root file system, shared by containers,
+ *	images/LUN.PART		or a part of one
  *	scratch/ID		the writable disk (ext4) or tmpfs, with upper/ and work/
  *	containers/ID/rootfs	all of them as an overlay, or the one disk: root.path of the spec
  *	files/ID/		hosts, resolv.conf, hostname and the like
@@ -25,6 +26,7 @@
 
 #include "base/err.h"
 #include "sandbox/sandbox.h"
+#include "storage/parts.h"
 
 #define CONTAINER_MAX_FILES  16
 #define CONTAINER_MAX_DISKS  32
@@ -45,11 +47,15 @@ struct container_file {
  * @fd:		EROFS image, or whatever file system the guest knows
  * @fstype:	Its type
  * @writable:	It's the whole root file system, and the only disk
+ * @parts:	File systems on it, top layer first, and their hash trees
+ * @n_parts:	How many, 0: it's one that isn't checked
  */
 struct container_disk {
 	int fd;
 	const char *fstype;
 	bool writable;
+	const struct disk_part *parts;
+	size_t n_parts;
 };
 
 /* Where a container writes to. */

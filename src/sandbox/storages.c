@@ -8,6 +8,7 @@
 /* A mount and the texts that it points to. */
 struct item {
 	Podvm__Agent__V1__Storage storage;
+	Podvm__Agent__V1__Verity verity;
 	struct strv texts;
 	struct strv options;
 };
@@ -59,6 +60,24 @@ int storages_option(struct storages *st, const char *fmt, ...)
 	it->storage.options = it->options.v;
 	it->storage.n_options = it->options.n;
 	return r;
+}
+
+void storages_part(struct storages *st, unsigned int number, const struct disk_part *part)
+{
+	struct item *it = last(st);
+
+	if (part->size > 0) {
+		it->storage.part = number;
+		it->storage.offset = part->offset;
+		it->storage.size = part->size;
+	}
+	if (part->data == 0)
+		return;
+	podvm__agent__v1__verity__init(&it->verity);
+	it->verity.data_size = part->data;
+	it->verity.root_hash.data = (uint8_t *)part->root_hash;
+	it->verity.root_hash.len = sizeof(part->root_hash);
+	it->storage.verity = &it->verity;
 }
 
 void storages_directories(struct storages *st, const struct strv *directories)

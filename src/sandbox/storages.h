@@ -17,6 +17,7 @@
 
 #include "base/str.h"
 #include "proto/agent.pb-c.h"
+#include "storage/parts.h"
 
 /**
  * struct storages - Mounts
@@ -35,6 +36,14 @@ int storages_add(struct storages *st, const char *driver, const char *source, co
 /** storages_option() - Append an option to the mount that was added last. Return: 0 or -ENOMEM */
 int storages_option(struct storages *st, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
+
+/**
+ * storages_part() - What is mounted of the disk that was added last, and how it's checked
+ * @st:		Storages
+ * @number:	Of the part, if it isn't the whole disk
+ * @part:	The part; borrowed
+ */
+void storages_part(struct storages *st, unsigned int number, const struct disk_part *part);
 
 /** storages_directories() - Directories to make in the one that was added last; borrowed */
 void storages_directories(struct storages *st, const struct strv *directories);

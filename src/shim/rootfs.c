@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -46,7 +47,8 @@ void rootfs_free(struct rootfs *r)
 	for (size_t i = 0; i < r->result.n_fds; i++)
 		close(r->result.fds[i]);
 	rootfs_plan_done(&r->job.plan);
-	free(r->job.cache);
+	if (r->job.found)
+		munmap(r->job.found, sizeof(*r->job.found));
 	free(r);
 }
 
@@ -101,17 +103,22 @@ static int plug_rootfs(struct task *t, struct err *e)
 	struct rootfs *r = t->create->root;
 	const struct rootfs_plan *plan = &r->job.plan;
 	struct container_config *c = &t->create->config;
+	const struct disk_part *parts = r->job.found->parts;
 	size_t n = r->result.n_fds - r->job.scratch;
 
 	t->create->rootfs = str_printf(CONTAINER_ROOTFS, t->id);
 	if (!t->create->rootfs)
 		return err_oom(e);
-	for (size_t i = 0; i < n; i++)
+	for (size_t i = 0; i < n; i++) {
 		c->disks[i] = (struct container_disk){
 			.fd = r->result.fds[i],
 			.fstype = plan->kind == ROOTFS_DISK ? plan->fstype : "erofs",
 			.writable = plan->kind == ROOTFS_DISK && !plan->readonly,
+			.parts = parts,
+			.n_parts = r->job.found->n_parts[i],
 		};
+		parts += r->job.found->n_parts[i];
+	}
 	c->n_disks = n;
 	if (r->job.scratch) {
 		c->scratch = CONTAINER_SCRATCH_DISK;
@@ -129,20 +136,31 @@ static bool has_disk_already(const struct rootfs *r)
 	return r->job.plan.upper && scratch_is_kept(r->job.plan.upper);
 }
 
+/* What the guest can't check isn't used when it has to be checked. */
+static int refuse_unchecked(const char *why, struct err *e)
+{
+	err_set(e, -EOPNOTSUPP, "the root file system can't be checked by dm-verity: %s", why);
+	err_hint(e, "Use the snapshotter overlayfs or erofs, or image.verity = no in podvm.conf.");
+	return -EOPNOTSUPP;
+}
+
 /* The child has ended, or there was none. */
 static int finish(struct task *t, struct err *e)
 {
 	struct rootfs *r = t->create->root;
+	bool verity = t->shim->pod.config.verity;
 	char text[512];
 
 	if (r->done && !r->e.code)
 		return plug_rootfs(t, e);
 	if (!r->done) {
+		if (verity)
+			return refuse_unchecked(r->job.plan.why, e);
 		log_debug("the root file system is shared", "container=%s reason=\"%s\"", t->id,
 			  r->job.plan.why);
 		return share_rootfs(t, e);
 	}
-	if (r->e.code == -EBUSY || has_disk_already(r)) {
+	if (r->e.code == -EBUSY || has_disk_already(r) || verity) {
 		*e = r->e;
 		return e->code;
 	}
@@ -190,8 +208,16 @@ static int fill_job(const struct task *t, struct rootfs_job *job)
 
 	job->max_disks = room_for_disks(&t->shim->pod);
 	job->scratch_size = config->scratch_size;
-	job->cache = strdup(config->cache);
-	if (!job->cache || rootfs_plan(req->rootfs, req->n_rootfs, &job->plan) < 0)
+	job->cache = (struct snapshot_cache){
+		.dir = config->cache,
+		.verity = config->verity,
+		.rules = { .max_bytes = config->cache_size, .max_age = config->cache_age / 1000 },
+	};
+	job->found = mmap(NULL, sizeof(*job->found), PROT_READ | PROT_WRITE,
+			  MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	if (job->found == MAP_FAILED)
+		job->found = NULL;
+	if (!job->found || rootfs_plan(req->rootfs, req->n_rootfs, &job->plan) < 0)
 		return -ENOMEM;
 	job->scratch = job->plan.kind == ROOTFS_LAYERS && job->plan.upper &&
 		       !root_is_readonly(t->create->spec);
@@ -200,17 +226,21 @@ static int fill_job(const struct task *t, struct rootfs_job *job)
 
 int rootfs_begin(struct task *t, struct err *e)
 {
+	const struct config *config = &t->shim->pod.config;
 	struct rootfs *r = calloc(1, sizeof(*r));
 
 	t->create->root = r;
 	if (!r || fill_job(t, &r->job) < 0)
 		return err_oom(e);
-	if (t->shim->pod.config.rootfs == CONFIG_ROOTFS_VIRTIOFS && !has_disk_already(r)) {
+	if (config->rootfs == CONFIG_ROOTFS_VIRTIOFS && !has_disk_already(r)) {
 		r->job.plan.kind = ROOTFS_SHARED;
 		r->job.plan.why = "the configuration says so";
 	} else if (r->job.max_disks == 0) {
 		r->job.plan.kind = ROOTFS_SHARED;
 		r->job.plan.why = "the machine has no room for more disks";
+	} else if (config->verity && r->job.plan.kind == ROOTFS_DISK) {
+		r->job.plan.kind = ROOTFS_SHARED;
+		r->job.plan.why = "it's a block device";
 	}
 	if (r->job.plan.kind == ROOTFS_SHARED)
 		return 0;

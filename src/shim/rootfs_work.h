@@ -6,9 +6,23 @@
 
 #include "loop/work.h"
 #include "shim/rootfs_plan.h"
+#include "storage/snapshot.h"
 
 /* An image of more layers has the lowest ones joined. */
 #define ROOTFS_MAX_DISKS 12
+
+/* Layers, and what was prepared in the upper directory. */
+#define ROOTFS_MAX_PARTS (ROOTFS_MAX_LAYERS + 1)
+
+/**
+ * struct rootfs_found - What the disks hold, in memory that is shared with the child
+ * @n_parts:	Of every disk, 0: it's one file system
+ * @parts:	Of all disks, in their order
+ */
+struct rootfs_found {
+	size_t n_parts[WORK_MAX_FDS];
+	struct disk_part parts[ROOTFS_MAX_PARTS];
+};
 
 /**
  * struct rootfs_job - What is to be opened, or made before
@@ -16,14 +30,16 @@
  * @max_disks:	How many the machine has room for
  * @scratch:	A writable disk is needed
  * @scratch_size: Bytes of a new one
- * @cache:	Directory of the cache
+ * @cache:	Where layers are kept; owns its directory's name
+ * @found:	Gets what the disks hold
  */
 struct rootfs_job {
 	struct rootfs_plan plan;
 	size_t max_disks;
 	bool scratch;
 	uint64_t scratch_size;
-	char *cache;
+	struct snapshot_cache cache;
+	struct rootfs_found *found;
 };
 
 /**

@@ -188,41 +188,54 @@ static int sync_files(int dirfd)
 	return fsync(dirfd) < 0 ? -errno : 0;
 }
 
-/* image.json and config.json beside root.erofs, which is there already. */
-static int write_meta(int out_fd, const struct oci_image *image, struct err *e)
+int image_publish_meta(int out_fd, struct image_meta *meta)
 {
 	_cleanup_(close_fdp) int fd = openat(out_fd, "root.erofs", O_RDONLY | O_CLOEXEC);
-	struct image_meta meta = { .stored = time(NULL) };
 	struct stat st;
 	int r;
 
 	if (fd < 0 || fstat(fd, &st) < 0)
-		return err_errno(e, -errno, "cannot open root.erofs");
-	meta.size = (uint64_t)st.st_size;
+		return -errno;
+	meta->size = (uint64_t)st.st_size;
+	r = sha256_file(fd, meta->sha256);
+	if (r == 0)
+		r = image_meta_write(out_fd, meta);
+	return r < 0 ? r : sync_files(out_fd);
+}
+
+/* image.json and config.json beside root.erofs, which is there already. */
+static int write_meta(int out_fd, const struct oci_image *image, const struct disk_part *part,
+		      struct err *e)
+{
+	struct image_meta meta = { .stored = time(NULL), .part = *part };
+	int r;
+
 	snprintf(meta.digest, sizeof(meta.digest), "%s", image->digest);
 	snprintf(meta.config_digest, sizeof(meta.config_digest), "%s", image->config_digest);
 	snprintf(meta.created, sizeof(meta.created), "%s",
 		 image->config.created ? image->config.created : "");
-	r = sha256_file(fd, meta.sha256);
+	r = file_replace(out_fd, "config.json", image->config_json, strlen(image->config_json),
+			 0600);
 	if (r == 0)
-		r = image_meta_write(out_fd, &meta);
-	if (r == 0)
-		r = file_replace(out_fd, "config.json", image->config_json,
-				 strlen(image->config_json), 0600);
-	if (r == 0)
-		r = sync_files(out_fd);
+		r = image_publish_meta(out_fd, &meta);
 	return r < 0 ? err_errno(e, r, "cannot write the image") : 0;
 }
 
 static int make_erofs(const struct workdir *work, const char *root, const char *out,
-		      const char *digest, bool sparse, struct err *e)
+		      const struct erofs_options *o, const struct image_options *options,
+		      struct disk_part *part, struct err *e)
 {
 	_cleanup_(freep) char *file = str_printf("%s/%s", work->path, out);
+	int r;
 
 	if (!file)
 		return err_oom(e);
-	return erofs_make(root, file, &(struct erofs_options){ .digest = digest, .sparse = sparse },
-			  e);
+	image_progress(options, "making the file system", 0, 0);
+	r = erofs_make(root, file, o, e);
+	if (r < 0 || !options->verity)
+		return r;
+	image_progress(options, "making the hash tree", 0, 0);
+	return verity_append(file, part, e);
 }
 
 /* Everything that an image consists of, in work/image. */
@@ -236,6 +249,8 @@ static int build(const struct workdir *work, const struct oci_layout *layout,
 		.root_fd = root_fd,
 		.limits = options->limits ? *options->limits : LAYER_LIMITS_DEFAULT,
 	};
+	struct erofs_options o = { .digest = image->digest };
+	struct disk_part part = { 0 };
 	int r;
 
 	if (!root)
@@ -246,11 +261,11 @@ static int build(const struct workdir *work, const struct oci_layout *layout,
 	r = unpack(layout, image, &target, options, e);
 	if (r < 0)
 		return r;
-	image_progress(options, "making the file system", 0, 0);
-	r = make_erofs(work, root, "image/root.erofs", image->digest, target.sparse, e);
+	o.sparse = target.sparse;
+	r = make_erofs(work, root, "image/root.erofs", &o, options, &part, e);
 	if (r == 0)
 		r = write_users(root_fd, out_fd, e);
-	return r < 0 ? r : write_meta(out_fd, image, e);
+	return r < 0 ? r : write_meta(out_fd, image, &part, e);
 }
 
 static int publish(const struct image_store *store, const struct workdir *work, const char *digest,
@@ -318,8 +333,8 @@ int image_convert_dir(const struct image_store *store, const char *root,
 	r = workdir_open(store->path, name, IMAGE_WAIT_MS, &work, e);
 	if (r < 0)
 		return r;
-	image_progress(options, "making the file system", 0, 0);
-	r = make_erofs(work, root, "root.erofs", NULL, /* sparse= */ false, e);
+	r = make_erofs(work, root, "root.erofs", &(struct erofs_options){ 0 }, options,
+		       &image->part, e);
 	if (r == 0)
 		r = open_temporary(work, root_fd, image, e);
 	if (r < 0)

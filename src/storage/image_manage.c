@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <time.h>
 
 #include "base/fd.h"
 #include "storage/image_store_internal.h"
@@ -45,6 +46,7 @@ static bool in_use(int dirfd)
 static int fill_info(struct image_info *info, int dirfd, const char *name)
 {
 	struct image_meta meta = { 0 };
+	struct stat st;
 
 	/* A damaged one is listed as well, it has to be seen to be removed. */
 	(void)image_meta_read(dirfd, &meta);
@@ -53,6 +55,11 @@ static int fill_info(struct image_info *info, int dirfd, const char *name)
 	info->stored = meta.stored;
 	info->size = meta.size;
 	info->in_use = in_use(dirfd);
+	/* What is in use now will have been used until now. */
+	if (info->in_use)
+		(void)futimens(dirfd, NULL);
+	if (fstat(dirfd, &st) == 0)
+		info->used = st.st_mtim.tv_sec;
 	info->created = strdup(meta.created);
 	return info->created ? 0 : -ENOMEM;
 }
@@ -113,7 +120,7 @@ static int list(const struct image_store *store, struct image_infos *infos)
 	return r;
 }
 
-int image_store_list(struct image_store *store, struct image_infos *ret, struct err *e)
+int image_store_list(const struct image_store *store, struct image_infos *ret, struct err *e)
 {
 	int r;
 
@@ -233,29 +240,48 @@ int image_store_remove(struct image_store *store, const char *name, struct err *
 	return r < 0 ? r : remove_image(store, digest, e);
 }
 
-int image_store_prune(struct image_store *store, bool all, uint64_t *ret_freed, struct err *e)
+static void to_items(const struct image_infos *infos, struct prune_item *items)
+{
+	for (size_t i = 0; i < infos->n; i++) {
+		const struct image_info *info = &infos->v[i];
+
+		items[i] = (struct prune_item){
+			.bytes = info->size,
+			.used = info->used,
+			.in_use = info->in_use,
+			.unneeded = info->refs.n == 0,
+		};
+		snprintf(items[i].name, sizeof(items[i].name), "%s", info->digest);
+	}
+}
+
+int image_store_prune(const struct image_store *store, const struct prune_rules *rules,
+		      struct prune_result *result, struct err *e)
 {
 	_cleanup_(image_infos_done) struct image_infos infos = { 0 };
-	int removed = 0;
+	_cleanup_(freep) struct prune_item *items = NULL;
 	int r;
 
-	*ret_freed = 0;
-	(void)workdir_sweep(store->path);
+	if (!rules->dry_run)
+		(void)workdir_sweep(store->path);
 	r = image_store_list(store, &infos, e);
 	if (r < 0)
 		return r;
+	items = calloc(infos.n + 1, sizeof(*items));
+	if (!items)
+		return err_oom(e);
+	to_items(&infos, items);
+	prune_choose(rules, items, infos.n, time(NULL));
 	for (size_t i = 0; i < infos.n; i++) {
-		if (infos.v[i].in_use || (!all && infos.v[i].refs.n > 0))
+		if (!items[i].goes)
 			continue;
-		r = remove_image(store, infos.v[i].digest, e);
-		if (r == -EBUSY)
-			continue;
-		if (r < 0)
+		r = rules->dry_run ? 0 : remove_image(store, items[i].name, e);
+		if (r == 0)
+			prune_tell(rules, items[i].name, items[i].bytes, result);
+		else if (r != -EBUSY)
 			return r;
-		*ret_freed += infos.v[i].size;
-		removed++;
 	}
-	return removed;
+	return 0;
 }
 
 int image_store_verify(struct image_store *store, const char *name, struct err *e)

@@ -100,6 +100,36 @@ static int copy_digest(json_object *o, const char *key, char out[OCI_DIGEST_LEN 
 	return 0;
 }
 
+/* Only of images with a hash tree. */
+static int add_verity(json_object *o, const struct disk_part *part)
+{
+	json_object *v = json_object_new_object();
+	char hash[2 * PART_HASH_SIZE + 1];
+
+	if (add(o, "verity", v) < 0)
+		return -ENOMEM;
+	disk_hash_text(part->root_hash, hash);
+	return add(v, "dataSize", json_object_new_int64((int64_t)part->data)) < 0
+		       ? -ENOMEM
+		       : add_text(v, "rootHash", hash);
+}
+
+static int get_verity(json_object *o, uint64_t size, struct disk_part *part)
+{
+	json_object *v;
+	char hash[2 * PART_HASH_SIZE + 1];
+
+	if (!json_object_object_get_ex(o, "verity", &v))
+		return 0;
+	if (!json_object_is_type(v, json_type_object) ||
+	    copy_text(v, "rootHash", hash, sizeof(hash)) < 0)
+		return -EBADMSG;
+	part->data = (uint64_t)get_number(v, "dataSize");
+	if (part->data == 0 || part->data > size || part->data % PART_BLOCK)
+		return -EBADMSG;
+	return disk_hash_parse(hash, part->root_hash);
+}
+
 int image_meta_write(int dirfd, const struct image_meta *meta)
 {
 	_cleanup_(json_freep) json_object *o = json_object_new_object();
@@ -111,7 +141,8 @@ int image_meta_write(int dirfd, const struct image_meta *meta)
 	    add(o, "stored", json_object_new_int64(meta->stored)) < 0 ||
 	    add(o, "erofsSize", json_object_new_int64((int64_t)meta->size)) < 0 ||
 	    add_text(o, "erofsSha256", meta->sha256) < 0 ||
-	    add_text(o, "podvmVersion", PODVM_VERSION) < 0)
+	    add_text(o, "podvmVersion", PODVM_VERSION) < 0 ||
+	    (meta->part.data && add_verity(o, &meta->part) < 0))
 		return -ENOMEM;
 	return write_json(dirfd, "image.json", o);
 }
@@ -132,7 +163,7 @@ int image_meta_read(int dirfd, struct image_meta *ret)
 	    copy_text(o, "created", ret->created, sizeof(ret->created)) < 0 ||
 	    copy_text(o, "erofsSha256", ret->sha256, sizeof(ret->sha256)) < 0)
 		return -EBADMSG;
-	return 0;
+	return get_verity(o, ret->size, &ret->part);
 }
 
 void image_ref_done(struct image_ref *ref)

@@ -9,6 +9,7 @@
 #include <sys/stat.h>
 
 #include "base/fd.h"
+#include "base/log.h"
 #include "storage/image_store_internal.h"
 #include "storage/lock.h"
 
@@ -84,6 +85,8 @@ static int hold(const struct image_store *store, const char *digest)
 	r = lock_wait(fd, LOCK_SH, HOLD_MS);
 	if (r < 0)
 		return r;
+	/* Its time tells when it was used last. */
+	(void)futimens(fd, NULL);
 	if (fstat(fd, &ours) < 0 ||
 	    fstatat(store->fd, digest_hex(digest), &named, AT_SYMLINK_NOFOLLOW) < 0)
 		return -errno;
@@ -111,6 +114,7 @@ static int read_image(struct image *image, struct err *e)
 	if (image->fd < 0 || fstat(image->fd, &st) < 0)
 		return err_errno(e, -errno, "root.erofs cannot be opened");
 	image->size = (uint64_t)st.st_size;
+	image->part = meta.part;
 	if (image->size != meta.size)
 		return err_set(e, -EBADMSG, "root.erofs has %llu bytes instead of %llu",
 			       (unsigned long long)image->size, (unsigned long long)meta.size);
@@ -182,20 +186,8 @@ static int make_stamp(const struct oci_ref *ref, char **ret, struct err *e)
 	return *ret ? 0 : err_oom(e);
 }
 
-/* The image that a name stood for when it was fetched last. Return: -ENOENT: fetch it */
-static int get_known(const struct image_store *store, const char *text, const char *stamp,
-		     struct image **ret, struct err *e)
-{
-	_cleanup_(image_ref_done) struct image_ref known = { 0 };
-
-	if (image_ref_get(store, text, &known) < 0 || !str_eq(known.stamp, stamp))
-		return -ENOENT;
-	return image_open(store, known.digest, ret, e);
-}
-
-/* A work directory; who has to wait for another process is told. */
-static int enter_work(const struct image_store *store, const char *name,
-		      const struct image_options *options, struct workdir **ret, struct err *e)
+int image_enter_work(const struct image_store *store, const char *name,
+		     const struct image_options *options, struct workdir **ret, struct err *e)
 {
 	int r = workdir_open(store->path, name, 0, ret, e);
 
@@ -203,6 +195,45 @@ static int enter_work(const struct image_store *store, const char *name,
 		return r;
 	image_progress(options, "waiting for another process that makes this image", 0, 0);
 	return workdir_open(store->path, name, options->wait_ms, ret, e);
+}
+
+/* An image that is there, with a hash tree if one is wanted. Return: -ENOENT: it isn't there */
+static int open_wanted(const struct image_store *store, const char *digest,
+		       const struct image_options *options, struct image **ret, struct err *e)
+{
+	int r = image_open(store, digest, ret, e);
+
+	if (r < 0 || !options->verity || (*ret)->part.data)
+		return r;
+	image_free(TAKE_PTR(*ret));
+	r = image_add_verity(store, digest, options, e);
+	return r < 0 ? r : image_open(store, digest, ret, e);
+}
+
+/* The image that a name stood for when it was fetched last. Return: -ENOENT: fetch it */
+static int get_known(const struct image_store *store, const char *text, const char *stamp,
+		     const struct image_options *options, struct image **ret, struct err *e)
+{
+	_cleanup_(image_ref_done) struct image_ref known = { 0 };
+
+	if (image_ref_get(store, text, &known) < 0 || !str_eq(known.stamp, stamp))
+		return -ENOENT;
+	return open_wanted(store, known.digest, options, ret, e);
+}
+
+/* One more is in the store: others may have to go. */
+static void make_room(const struct image_store *store, const struct image_options *options)
+{
+	struct prune_result gone = { 0 };
+	struct err e = { 0 };
+
+	if (!options->rules.max_bytes && !options->rules.max_age)
+		return;
+	if (image_store_prune(store, &options->rules, &gone, &e) < 0)
+		log_warn("cannot make room in the store", "error=\"%s\"", e.msg);
+	else if (gone.removed > 0)
+		log_info("images were removed from the cache", "images=%zu bytes=%llu",
+			 gone.removed, (unsigned long long)gone.freed);
 }
 
 /* The image of a layout that is open: from the store, or made now. */
@@ -213,14 +244,14 @@ static int get_loaded(const struct image_store *store, const struct oci_layout *
 	_cleanup_(workdir_removep) struct workdir *work = NULL;
 	int r;
 
-	r = image_open(store, oci->digest, ret, e);
+	r = open_wanted(store, oci->digest, options, ret, e);
 	if (r != -ENOENT)
 		return r;
-	r = enter_work(store, digest_hex(oci->digest), options, &work, e);
+	r = image_enter_work(store, digest_hex(oci->digest), options, &work, e);
 	if (r < 0)
 		return r;
 	/* Whoever had it before may have made the image. */
-	r = image_open(store, oci->digest, ret, e);
+	r = open_wanted(store, oci->digest, options, ret, e);
 	if (r != -ENOENT)
 		return r;
 	(void)workdir_sweep(store->path);
@@ -228,6 +259,8 @@ static int get_loaded(const struct image_store *store, const struct oci_layout *
 	if (r < 0)
 		return r;
 	r = image_open(store, oci->digest, ret, e);
+	if (r == 0)
+		make_room(store, options);
 	return r == -ENOENT ? err_set(e, r, "image %.19s was removed at once", oci->digest) : r;
 }
 
@@ -283,7 +316,7 @@ static int get_fetched(const struct image_store *store, const struct oci_ref *re
 	int r;
 
 	if (options->pull != IMAGE_PULL_ALWAYS) {
-		r = get_known(store, text, stamp, ret, e);
+		r = get_known(store, text, stamp, options, ret, e);
 		if (r != -ENOENT)
 			return r;
 	}
@@ -292,11 +325,11 @@ static int get_fetched(const struct image_store *store, const struct oci_ref *re
 	r = sha256_text(text, name + strlen("fetch-"));
 	if (r < 0)
 		return err_errno(e, r, "cannot make a name");
-	r = enter_work(store, name, options, &work, e);
+	r = image_enter_work(store, name, options, &work, e);
 	if (r < 0)
 		return r;
 	if (options->pull != IMAGE_PULL_ALWAYS) {
-		r = get_known(store, text, stamp, ret, e);
+		r = get_known(store, text, stamp, options, ret, e);
 		if (r != -ENOENT)
 			return r;
 	}
@@ -351,6 +384,8 @@ int image_store_get(struct image_store *store, const char *ref_text,
 		err_stage(e, "image");
 		return r;
 	}
+	if (!options.verity)
+		image->part = (struct disk_part){ 0 };
 	image->ref = TAKE_PTR(text);
 	*ret = image;
 	return 0;

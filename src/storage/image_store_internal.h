@@ -32,6 +32,7 @@ struct image_store {
  * @size:	Bytes of root.erofs
  * @created:	When the image was built, "" if it doesn't tell
  * @stored:	When it was put here
+ * @part:	What root.erofs holds: the file system, and its hash tree if it has one
  */
 struct image_meta {
 	char digest[OCI_DIGEST_LEN + 1];
@@ -40,6 +41,7 @@ struct image_meta {
 	uint64_t size;
 	char created[64];
 	int64_t stored;
+	struct disk_part part;
 };
 
 /** image_meta_write() - Write image.json into a directory. Return: 0 or a negative errno */
@@ -128,6 +130,31 @@ int erofs_make(const char *root, const char *file, const struct erofs_options *o
  * Return: 0, -EFBIG above IMAGE_USERS_MAX, or another negative errno
  */
 int image_read_users(int root_fd, const char *path, char **ret, struct err *e);
+
+/**
+ * image_publish_meta() - Write image.json of an image that is complete but for that, and sync all
+ * @out_fd:	Its directory
+ * @meta:	Gets size and sha256
+ *
+ * Return: 0 or a negative errno
+ */
+int image_publish_meta(int out_fd, struct image_meta *meta);
+
+/**
+ * image_add_verity() - Put an image into the place of one that has no hash tree
+ * @store:	Store
+ * @digest:	Of the image; who uses it keeps the old files
+ * @options:	Options
+ * @e:		Says what failed
+ *
+ * Return: 0 or a negative errno
+ */
+int image_add_verity(const struct image_store *store, const char *digest,
+		     const struct image_options *options, struct err *e);
+
+/** image_enter_work() - A work directory; who has to wait for another process is told */
+int image_enter_work(const struct image_store *store, const char *name,
+		     const struct image_options *options, struct workdir **ret, struct err *e);
 
 /**
  * image_convert() - Make the directory of an image and put it in its place

@@ -1,16 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+
+/* Files of layers: found where they are, or put there when they have been made. */
+
 #include "storage/snapshot.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <string.h>
 #include <sys/file.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/statvfs.h>
 
-#include "base/buf.h"
 #include "base/fd.h"
 #include "base/log.h"
 #include "storage/lock.h"
@@ -20,145 +19,64 @@
 /* How long another process may take to make the same file. */
 #define WAIT_MS (30 * 60 * 1000)
 
-/* What a disk has left when it counts as full. */
-#define SPACE_LEFT ((uint64_t)16 << 20)
-
-/* mount(2) takes one page of options. */
-#define OPTIONS_MAX 4095
+#define HOLD_MS 10000
 
 #define EROFS_MAGIC	   0xe0f5e1e2u
 #define EROFS_MAGIC_OFFSET 1024
 
+void snapshot_file_done(struct snapshot_file *file)
+{
+	if (file->fd >= 0)
+		close(TAKE_FD(file->fd));
+	free(TAKE_PTR(file->path));
+	disk_parts_done(&file->parts);
+}
+
 /* ---- files that are there ---- */
 
 /* Return: Descriptor with a shared lock, -ENOENT also when it's just being removed */
-static int open_locked(int dirfd, const char *path)
+static int open_locked(const char *path)
 {
-	_cleanup_(close_fdp) int fd = openat(dirfd, path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_(close_fdp) int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
 	struct stat st;
 	int r;
 
 	if (fd < 0)
 		return errno == ENOTDIR ? -ENOENT : -errno;
-	r = lock_wait(fd, LOCK_SH, 0);
+	/* Others lock it exclusively only for a moment, to look at it or to remove it. */
+	r = lock_wait(fd, LOCK_SH, HOLD_MS);
 	if (r == 0 && fstat(fd, &st) < 0)
 		r = -errno;
-	if (r == -EWOULDBLOCK || (r == 0 && st.st_nlink == 0))
+	if (r == 0 && st.st_nlink == 0)
 		return -ENOENT;
 	if (r == 0 && !S_ISREG(st.st_mode))
 		r = -EBADMSG;
 	return r < 0 ? r : TAKE_FD(fd);
 }
 
-int snapshot_blob(const char *dir)
+/* Its time tells when it was used last. Return: 0, -ENOENT or another negative errno */
+static int open_entry(const char *store, const char *key, struct snapshot_file *ret)
 {
-	const char *slash = strrchr(dir, '/');
-	_cleanup_(freep) char *path = NULL;
-	_cleanup_(close_fdp) int fd = -EBADF;
-	uint32_t magic = 0;
+	_cleanup_(freep) char *dir = str_printf("%s/%s", store, key);
+	_cleanup_(close_fdp) int dirfd = -EBADF;
+	int r;
 
-	if (!slash)
-		return -ENOENT;
-	path = str_printf("%.*s/" SNAPSHOT_BLOB, (int)(slash - dir), dir);
-	if (!path)
+	ret->path = dir ? str_printf("%s/" SNAPSHOT_BLOB, dir) : NULL;
+	if (!ret->path)
 		return -ENOMEM;
-	fd = open_locked(AT_FDCWD, path);
-	if (fd < 0)
-		return fd;
-	if (pread(fd, &magic, sizeof(magic), EROFS_MAGIC_OFFSET) != (ssize_t)sizeof(magic) ||
-	    magic != EROFS_MAGIC)
-		return -ENOENT;
-	return TAKE_FD(fd);
-}
-
-static int open_entry(const char *store, const char *key)
-{
-	_cleanup_(freep) char *path = str_printf("%s/%s/" SNAPSHOT_BLOB, store, key);
-
-	return path ? open_locked(AT_FDCWD, path) : -ENOMEM;
+	ret->fd = open_locked(ret->path);
+	dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	r = ret->fd < 0 ? ret->fd : dirfd < 0 ? -errno : 0;
+	if (r == 0 && snapshot_key_kind(key) != SNAPSHOT_LAYER)
+		r = disk_parts_read(dirfd, SNAPSHOT_PARTS, &ret->parts);
+	if (r == 0)
+		(void)futimens(dirfd, NULL);
+	else
+		snapshot_file_done(ret);
+	return r;
 }
 
 /* ---- making one ---- */
-
-static int check_space(const struct workdir *work, uint64_t need, struct err *e)
-{
-	struct statvfs st;
-	uint64_t left;
-
-	if (fstatvfs(work->fd, &st) < 0)
-		return err_errno(e, -errno, "cannot look at %s", work->path);
-	left = (uint64_t)st.f_bavail * st.f_frsize;
-	if (left >= need + SPACE_LEFT)
-		return 0;
-	err_set(e, -ENOSPC, "no space in %s: %llu MiB are free, about %llu MiB are needed",
-		work->path, (unsigned long long)(left >> 20),
-		(unsigned long long)((need + SPACE_LEFT) >> 20));
-	err_hint(e, "Free some, e.g. with: podvm image prune --all");
-	return -ENOSPC;
-}
-
-/* Colons separate directories there, and a backslash takes their meaning away. */
-static int add_lower(struct buf *options, const char *dir)
-{
-	int r = buf_printf(options, buf_len(options) ? ":" : "lowerdir=");
-
-	for (; r == 0 && *dir; dir++)
-		r = buf_printf(options, strchr("\\:,", *dir) ? "\\%c" : "%c", *dir);
-	return r;
-}
-
-static int mount_joined(const char *target, char *const *dirs, size_t n, struct err *e)
-{
-	_cleanup_(buf_done) struct buf options = { .limit = OPTIONS_MAX };
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = add_lower(&options, dirs[i]);
-	if (r == -ENOBUFS)
-		return err_set(e, -EOPNOTSUPP, "%zu layers are too many to be joined", n);
-	if (r < 0 || !buf_cstr(&options))
-		return err_oom(e);
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
-		return err_errno(e, -errno, "cannot get a mount namespace");
-	if (mkdir(target, 0700) < 0)
-		return err_errno(e, -errno, "cannot make %s", target);
-	if (mount("overlay", target, "overlay", MS_RDONLY, buf_cstr(&options)) < 0)
-		return err_errno(e, -errno, "cannot join %zu layers", n);
-	return 0;
-}
-
-static int make_file(const struct workdir *work, char *const *dirs, size_t n, const char *key,
-		     const struct snapshot_tree *tree, struct err *e)
-{
-	_cleanup_(freep) char *file = str_printf("%s/entry/" SNAPSHOT_BLOB, work->path);
-	_cleanup_(freep) char *joined = str_printf("%s/joined", work->path);
-	_cleanup_(freep) char *digest = str_printf("sha256:%s", key);
-	int r = 0;
-
-	if (!file || !joined || !digest)
-		return err_oom(e);
-	if (n > 1)
-		r = mount_joined(joined, dirs, n, e);
-	if (r == 0)
-		r = erofs_make(n > 1 ? joined : dirs[0], file,
-			       &(struct erofs_options){ .digest = digest, .sparse = tree->sparse },
-			       e);
-	if (n > 1)
-		(void)umount2(joined, MNT_DETACH);
-	return r;
-}
-
-static int write_source(const struct workdir *work, char *const *dirs, size_t n, struct err *e)
-{
-	_cleanup_(buf_done) struct buf text = { .limit = SNAPSHOT_PATHS_MAX };
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = buf_printf(&text, "%s\n", dirs[i]);
-	if (r == 0)
-		r = file_replace(work->fd, "entry/source", buf_head(&text), buf_len(&text), 0600);
-	return r < 0 ? err_errno(e, r, "cannot write in %s", work->path) : 0;
-}
 
 static int sync_path(int dirfd, const char *path)
 {
@@ -173,15 +91,17 @@ static int publish(const struct workdir *work, const char *store, const char *ke
 	/* Of the mount namespace that the work began in: a file doesn't move between mounts. */
 	_cleanup_(close_fdp) int store_fd = openat(work->tmp_fd, "..",
 						   O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	int r;
+	static const char *const names[] = { "entry/" SNAPSHOT_BLOB, "entry/source",
+					     "entry/" SNAPSHOT_PARTS, "entry" };
+	int r = 0;
 
 	if (store_fd < 0)
 		return err_errno(e, -errno, "cannot open %s", store);
-	r = sync_path(work->fd, "entry/" SNAPSHOT_BLOB);
-	if (r == 0)
-		r = sync_path(work->fd, "entry/source");
-	if (r == 0)
-		r = sync_path(work->fd, "entry");
+	for (size_t i = 0; r == 0 && i < ARRAY_SIZE(names); i++) {
+		r = sync_path(work->fd, names[i]);
+		if (r == -ENOENT && str_eq(names[i], "entry/" SNAPSHOT_PARTS))
+			r = 0;
+	}
 	if (r == 0 && renameat(work->fd, "entry", store_fd, key) < 0)
 		r = -errno;
 	if (r == 0 && fsync(store_fd) < 0)
@@ -189,100 +109,140 @@ static int publish(const struct workdir *work, const char *store, const char *ke
 	return r < 0 ? err_errno(e, r, "cannot put a layer into %s", store) : 0;
 }
 
-static int scan(const struct workdir *work, char *const *dirs, size_t n, struct snapshot_tree *tree,
-		struct err *e)
+static int cannot_open(const char *store, int r, struct err *e)
 {
-	int r = 0;
-
-	for (size_t i = 0; r == 0 && i < n; i++)
-		r = snapshot_scan(dirs[i], tree, e);
-	return r < 0 ? r : check_space(work, tree->bytes, e);
+	return err_errno(e, r, "cannot open a layer in %s", store);
 }
 
-static int build(const struct workdir *work, const char *store, char *const *dirs, size_t n,
-		 const char *key, struct err *e)
+/* Under the lock of the work directory: perhaps another process has made it meanwhile. */
+static int open_or_make(const struct workdir *work, const char *store,
+			const struct snapshot_recipe *recipe, const char *key, bool *ret_made,
+			struct snapshot_file *ret, struct err *e)
 {
-	struct snapshot_tree tree = { 0 };
-	uint64_t began = clock_ms();
-	int r;
+	_cleanup_(freep) char *dir = str_printf("%s/%s", store, key);
+	int r = dir ? open_entry(store, key, ret) : -ENOMEM;
 
-	r = scan(work, dirs, n, &tree, e);
-	if (r == 0 && mkdirat(work->fd, "entry", 0700) < 0)
-		r = err_errno(e, -errno, "cannot work in %s", work->path);
-	if (r == 0)
-		r = make_file(work, dirs, n, key, &tree, e);
-	if (r == 0)
-		r = write_source(work, dirs, n, e);
+	if (r != -ENOENT)
+		return r < 0 ? cannot_open(store, r, e) : 0;
+	/* Perhaps somebody has removed half of it. */
+	(void)rm_rf(AT_FDCWD, dir);
+	r = snapshot_make(work, recipe, key, e);
 	if (r == 0)
 		r = publish(work, store, key, e);
 	if (r < 0)
 		return r;
-	log_info("a layer was converted", "layers=%zu bytes=%llu ms=%llu first=%s", n,
-		 (unsigned long long)tree.bytes, (unsigned long long)(clock_ms() - began), dirs[0]);
-	return 0;
+	*ret_made = true;
+	r = open_entry(store, key, ret);
+	return r < 0 ? cannot_open(store, r, e) : 0;
 }
 
-/* Under the lock of the work directory: perhaps another process has made it meanwhile. */
-static int open_or_build(const struct workdir *work, const char *store, char *const *dirs, size_t n,
-			 const char *key, bool *ret_built, struct err *e)
+/* Two that want the same do the work once. */
+static int enter_work(const char *store, const char *key, struct workdir **ret, struct err *e)
 {
-	int fd = open_entry(store, key);
-	int r;
+	int r = workdir_open(store, key, 0, ret, e);
 
-	if (fd != -ENOENT)
-		return fd < 0 ? err_errno(e, fd, "cannot open a layer in %s", store) : fd;
-	r = build(work, store, dirs, n, key, e);
-	if (r < 0)
+	if (r != -EWOULDBLOCK)
 		return r;
-	*ret_built = true;
-	fd = open_entry(store, key);
-	return fd < 0 ? err_errno(e, fd, "cannot open a layer in %s", store) : fd;
+	log_info("waiting for another process that converts the same layer", "key=%s", key);
+	return workdir_open(store, key, WAIT_MS, ret, e);
 }
 
-static int make(const char *cache, const char *store, char *const *dirs, size_t n, const char *key,
-		struct err *e)
+static int get(const struct snapshot_cache *cache, const struct snapshot_recipe *recipe,
+	       struct snapshot_file *ret, struct err *e)
 {
+	_cleanup_(freep) char *store = str_printf("%s/snapshots", cache->dir);
 	_cleanup_(workdir_removep) struct workdir *work = NULL;
-	uint64_t freed = 0;
-	bool built = false;
-	int fd;
-	int r;
-
-	r = workdir_open(store, key, WAIT_MS, &work, e);
-	if (r < 0)
-		return r;
-	fd = open_or_build(work, store, dirs, n, key, &built, e);
-	if (fd >= 0 && built)
-		(void)snapshot_prune(cache, false, &freed);
-	return fd;
-}
-
-int snapshot_image(const char *cache, char *const *dirs, size_t n, struct err *e)
-{
-	_cleanup_(freep) char *store = str_printf("%s/snapshots", cache);
-	char key[STR_HASH_SIZE];
-	int fd;
+	struct prune_rules rules = cache->rules;
+	struct prune_result gone = { 0 };
+	char key[SNAPSHOT_KEY_SIZE];
+	bool made = false;
 	int r;
 
 	if (!store)
 		return err_oom(e);
-	r = snapshot_key(dirs, n, key, e);
-	if (r < 0)
+	r = snapshot_key(recipe, key, e);
+	if (r < 0 || open_entry(store, key, ret) == 0)
 		return r;
-	fd = open_entry(store, key);
-	if (fd >= 0)
-		return fd;
-	return make(cache, store, dirs, n, key, e);
+	r = enter_work(store, key, &work, e);
+	if (r == 0)
+		r = open_or_make(work, store, recipe, key, &made, ret, e);
+	if (r < 0 || !made)
+		return r;
+	rules.unneeded = true;
+	(void)snapshot_prune(cache->dir, &rules, &gone);
+	if (gone.removed > 0)
+		log_info("layers were removed from the cache", "files=%zu bytes=%llu", gone.removed,
+			 (unsigned long long)gone.freed);
+	return 0;
 }
 
-int snapshot_image_once(const char *cache, const char *dir, const char *exclude, struct err *e)
+int snapshot_image(const struct snapshot_cache *cache, char *const *dirs, size_t n,
+		   struct snapshot_file *ret, struct err *e)
+{
+	const struct snapshot_recipe recipe = {
+		.kind = cache->verity ? SNAPSHOT_VERITY : SNAPSHOT_LAYER,
+		.paths = dirs,
+		.n = n,
+	};
+
+	return get(cache, &recipe, ret, e);
+}
+
+static int is_erofs(int fd)
+{
+	uint32_t magic = 0;
+	ssize_t n = pread(fd, &magic, sizeof(magic), EROFS_MAGIC_OFFSET);
+
+	return n == (ssize_t)sizeof(magic) && magic == EROFS_MAGIC;
+}
+
+int snapshot_blob(const struct snapshot_cache *cache, const char *dir, struct snapshot_file *ret,
+		  struct err *e)
+{
+	const char *slash = strrchr(dir, '/');
+	_cleanup_(snapshot_file_done) struct snapshot_file blob = SNAPSHOT_FILE_INIT;
+	struct snapshot_recipe recipe = { .kind = SNAPSHOT_BLOB_COPY, .paths = &blob.path, .n = 1 };
+
+	if (!slash)
+		return -ENOENT;
+	blob.path = str_printf("%.*s/" SNAPSHOT_BLOB, (int)(slash - dir), dir);
+	if (!blob.path)
+		return err_oom(e);
+	blob.fd = open_locked(blob.path);
+	if (blob.fd < 0 && blob.fd != -ENOENT)
+		return err_errno(e, blob.fd, "cannot open %s", blob.path);
+	if (blob.fd < 0 || !is_erofs(blob.fd))
+		return -ENOENT;
+	if (cache->verity) {
+		int r = get(cache, &recipe, ret, e);
+
+		/* That would mean that there is no such file. */
+		return r == -ENOENT ? -EOPNOTSUPP : r;
+	}
+	*ret = blob;
+	blob = SNAPSHOT_FILE_INIT;
+	return 0;
+}
+
+int snapshot_pack(const struct snapshot_cache *cache, const struct snapshot_file *files, size_t n,
+		  struct snapshot_file *ret, struct err *e)
+{
+	struct snapshot_recipe recipe = { .kind = SNAPSHOT_PACK, .n = n, .files = files };
+	_cleanup_(strv_done) struct strv paths = { 0 };
+
+	for (size_t i = 0; i < n; i++)
+		if (strv_add(&paths, files[i].path) < 0)
+			return err_oom(e);
+	recipe.paths = paths.v;
+	return get(cache, &recipe, ret, e);
+}
+
+int snapshot_image_once(const struct snapshot_cache *cache, const char *dir, const char *exclude,
+			struct snapshot_file *ret, struct err *e)
 {
 	_cleanup_(workdir_removep) struct workdir *work = NULL;
-	_cleanup_(freep) char *store = str_printf("%s/snapshots", cache);
-	_cleanup_(freep) char *file = NULL;
-	struct snapshot_tree tree = { 0 };
+	_cleanup_(freep) char *store = str_printf("%s/snapshots", cache->dir);
 	char name[24] = "once-";
-	int fd;
 	int r;
 
 	if (!store)
@@ -291,18 +251,5 @@ int snapshot_image_once(const char *cache, const char *dir, const char *exclude,
 	if (r < 0)
 		return err_errno(e, r, "cannot make a name");
 	r = workdir_open(store, name, WAIT_MS, &work, e);
-	if (r < 0)
-		return r;
-	file = str_printf("%s/" SNAPSHOT_BLOB, work->path);
-	if (!file)
-		return err_oom(e);
-	r = scan(work, (char *const *)&dir, 1, &tree, e);
-	if (r == 0)
-		r = erofs_make(dir, file,
-			       &(struct erofs_options){ .exclude = exclude, .sparse = tree.sparse },
-			       e);
-	if (r < 0)
-		return r;
-	fd = openat(work->fd, SNAPSHOT_BLOB, O_RDONLY | O_CLOEXEC);
-	return fd < 0 ? err_errno(e, -errno, "cannot open the layer in %s", work->path) : fd;
+	return r < 0 ? r : snapshot_make_once(work, dir, exclude, cache->verity, ret, e);
 }

@@ -138,7 +138,7 @@ static void test_bad_values(void **state)
 					       "size such as 256M or 10G from 64M to 1T");
 	assert_refused("[start]\nboot_timeout = 60\n",
 		       "test.conf:2: [start] boot_timeout = \"60\": it must be a time such as "
-		       "500ms, 60s or 5min from 1s to 60min");
+		       "500ms, 60s, 5min, 12h or 30d from 1s to 1h");
 	assert_refused("[vmm]\naccel = xen\n", "test.conf:2: [vmm] accel = \"xen\": it must be one "
 					       "of: auto, kvm, tcg");
 	assert_refused("[vmm]\nmachine = pc\n", "test.conf:2: [vmm] machine = \"pc\": it must be "

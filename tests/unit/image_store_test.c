@@ -14,6 +14,7 @@
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <sys/xattr.h>
+#include <time.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -172,6 +173,20 @@ static struct image *get_with(struct fixture *f, const struct image_options *opt
 static struct image *get(struct fixture *f)
 {
 	return get_with(f, NULL);
+}
+
+static struct prune_result prune_by(struct fixture *f, const struct prune_rules *rules)
+{
+	struct prune_result result = { 0 };
+
+	if (image_store_prune(f->store, rules, &result, &f->e) < 0)
+		fail_msg("%s", f->e.msg);
+	return result;
+}
+
+static struct prune_result prune(struct fixture *f, bool all)
+{
+	return prune_by(f, &(struct prune_rules){ .all = all, .unneeded = true });
 }
 
 static size_t entries_in(const char *path)
@@ -394,7 +409,7 @@ static void test_hostile_passwd(void **state)
 	snprintf(list, sizeof(list), "\"%s\"", diff_id);
 	put_image(f, list, &descriptors);
 	buf_done(&descriptors);
-	assert_int_equal(image_store_prune(f->store, true, &(uint64_t){ 0 }, &f->e), 1);
+	assert_int_equal(prune(f, true).removed, 1);
 	assert_fails(f, -EBADMSG, "cannot read /etc/passwd");
 }
 
@@ -569,11 +584,10 @@ static void test_image_in_use_stays(void **state)
 {
 	struct fixture *f = *state;
 	struct image *image = get(f);
-	uint64_t freed;
 
 	assert_int_equal(image_store_remove(f->store, f->ref, &f->e), -EBUSY);
 	assert_string_not_equal(f->e.hint, "");
-	assert_int_equal(image_store_prune(f->store, true, &freed, &f->e), 0);
+	assert_int_equal(prune(f, true).removed, 0);
 	assert_int_equal(images_in(f), 1);
 	image_free(image);
 	assert_int_equal(image_store_remove(f->store, f->ref, &f->e), 0);
@@ -605,27 +619,138 @@ static void test_list(void **state)
 }
 
 /* A name that stands for something else now leaves the old image without one. */
-static void test_prune_unnamed(void **state)
+/* The name stands for another image from now on. */
+static void replace_image(struct fixture *f, const char *content)
 {
-	struct fixture *f = *state;
 	struct buf descriptors = { 0 };
 	struct buf tar = { 0 };
 	char diff_id[72];
 	char list[80];
-	uint64_t freed;
 
-	image_free(get(f));
-	assert_int_equal(image_store_prune(f->store, false, &freed, &f->e), 0);
-	tar_file(&tar, "other", "image");
+	tar_file(&tar, "other", content);
 	put_layer(f, 0, &tar, "gzip", diff_id, &descriptors);
 	snprintf(list, sizeof(list), "\"%s\"", diff_id);
 	put_image(f, list, &descriptors);
 	buf_done(&descriptors);
+}
+
+static void test_prune_unnamed(void **state)
+{
+	struct fixture *f = *state;
+	struct prune_result gone;
+
+	image_free(get(f));
+	assert_int_equal(prune(f, false).removed, 0);
+	replace_image(f, "image");
 	image_free(get(f));
 	assert_int_equal(images_in(f), 2);
-	assert_int_equal(image_store_prune(f->store, false, &freed, &f->e), 1);
-	assert_true(freed > 0);
+	gone = prune_by(f, &(struct prune_rules){ .unneeded = true, .dry_run = true });
+	assert_int_equal(gone.removed, 1);
+	assert_int_equal(images_in(f), 2);
+	gone = prune(f, false);
+	assert_int_equal(gone.removed, 1);
+	assert_true(gone.freed > 0);
 	assert_int_equal(images_in(f), 1);
+}
+
+/* As if the image had been used last so many seconds ago. */
+static void set_age(struct fixture *f, time_t seconds)
+{
+	struct timespec times[2] = { { .tv_sec = time(NULL) - seconds },
+				     { .tv_sec = time(NULL) - seconds } };
+	char path[128];
+
+	snprintf(path, sizeof(path), "store/%s", f->digest + 7);
+	assert_int_equal(utimensat(AT_FDCWD, in_dir(f, path), times, 0), 0);
+}
+
+static void test_prune_by_age(void **state)
+{
+	struct fixture *f = *state;
+	const struct prune_rules rules = { .max_age = 3600 };
+	struct image *image = get(f);
+
+	assert_int_equal(prune_by(f, &rules).removed, 0);
+	set_age(f, 100000);
+	/* It's used until now. */
+	assert_int_equal(prune_by(f, &rules).removed, 0);
+	image_free(image);
+	assert_int_equal(prune_by(f, &rules).removed, 0);
+	set_age(f, 100000);
+	assert_int_equal(prune_by(f, &rules).removed, 1);
+}
+
+static void test_oldest_make_room(void **state)
+{
+	struct fixture *f = *state;
+	struct image_options options = { .rules = { .max_bytes = 1 } };
+	struct image *kept = get(f);
+
+	replace_image(f, "second");
+	image_free(get(f));
+	set_age(f, 100);
+	/* What is in use stays, even if that's too much. */
+	replace_image(f, "third");
+	image_free(get_with(f, &options));
+	assert_int_equal(images_in(f), 2);
+	image_free(kept);
+	replace_image(f, "fourth");
+	image_free(get_with(f, &options));
+	assert_int_equal(images_in(f), 1);
+}
+
+/* Whether the file has the tree that image.json says. */
+static int check_tree(struct fixture *f, const struct image *image)
+{
+	char hash[2 * PART_HASH_SIZE + 1];
+	char command[400];
+	struct spawn s = SPAWN_INIT;
+	char *const argv[] = { (char *)"sh", (char *)"-c", command, NULL };
+
+	disk_hash_text(image->part.root_hash, hash);
+	snprintf(command, sizeof(command),
+		 "veritysetup verify --no-superblock --hash=sha256 --salt=- --data-blocks=%llu "
+		 "--hash-offset=%llu /proc/%d/fd/%d /proc/%d/fd/%d %s",
+		 (unsigned long long)image->part.data / PART_BLOCK,
+		 (unsigned long long)image->part.data, getpid(), image->fd, getpid(), image->fd,
+		 hash);
+	s.path = "/bin/sh";
+	s.argv = argv;
+	return spawn_run(&s, 60000, NULL, &f->e);
+}
+
+static void test_hash_tree(void **state)
+{
+	struct fixture *f = *state;
+	const struct image_options checked = { .verity = true };
+	_cleanup_(image_freep) struct image *image = get_with(f, &checked);
+	_cleanup_(image_freep) struct image *plain = get(f);
+	char path[256];
+
+	assert_int_equal(check_tree(f, image), 0);
+	/* Who doesn't ask doesn't get it. */
+	assert_int_equal(plain->part.data, 0);
+	assert_int_equal(image_store_verify(f->store, f->ref, &f->e), 0);
+	snprintf(path, sizeof(path), "store/%s/root.erofs", f->digest + 7);
+	flip_byte(in_dir(f, path), 2000);
+	assert_int_equal(check_tree(f, image), -ECHILD);
+}
+
+static void test_hash_tree_for_an_image_that_is_there(void **state)
+{
+	struct fixture *f = *state;
+	const struct image_options checked = { .verity = true };
+	_cleanup_(image_freep) struct image *before = get(f);
+	_cleanup_(image_freep) struct image *image = get_with(f, &checked);
+
+	assert_int_equal(check_tree(f, image), 0);
+	assert_string_equal(image->passwd, before->passwd);
+	/* The other one is still what it was. */
+	extract(f, before);
+	assert_text(in_dir(f, "out/new"), "from the second layer");
+	assert_int_equal(images_in(f), 1);
+	assert_int_equal(entries_in(in_dir(f, "store/tmp")), 0);
+	assert_int_equal(image_store_verify(f->store, f->ref, &f->e), 0);
 }
 
 static void test_verify(void **state)
@@ -704,6 +829,10 @@ int main(void)
 		T(test_image_in_use_stays),
 		T(test_list),
 		T(test_prune_unnamed),
+		T(test_prune_by_age),
+		T(test_oldest_make_room),
+		T(test_hash_tree),
+		T(test_hash_tree_for_an_image_that_is_there),
 		T(test_verify),
 		T(test_directory),
 		T(test_missing_sources),

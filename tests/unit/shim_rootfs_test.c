@@ -11,12 +11,14 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "sandbox/container.h"
 #include "shim/rootfs_work.h"
 #include "storage/scratch.h"
 
@@ -174,6 +176,16 @@ static int teardown(void **state)
 	return rm_rf(AT_FDCWD, base);
 }
 
+/* The child writes to it. */
+static struct rootfs_found *make_found(void)
+{
+	void *p = mmap(NULL, sizeof(struct rootfs_found), PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	assert_ptr_not_equal(p, MAP_FAILED);
+	return p;
+}
+
 /* Layers 0 (top) to @n - 1, each with a file of its own, and an empty upper directory. */
 static struct rootfs_job make_job(int n)
 {
@@ -181,7 +193,8 @@ static struct rootfs_job make_job(int n)
 		.max_disks = 64,
 		.scratch = true,
 		.scratch_size = 64 << 20,
-		.cache = str_printf("%s/cache", base),
+		.cache = { .dir = str_printf("%s/cache", base) },
+		.found = make_found(),
 	};
 
 	job.plan.kind = ROOTFS_LAYERS;
@@ -199,7 +212,8 @@ static struct rootfs_job make_job(int n)
 static void job_done(struct rootfs_job *job)
 {
 	rootfs_plan_done(&job->plan);
-	free(job->cache);
+	munmap(job->found, sizeof(*job->found));
+	free((char *)job->cache.dir);
 }
 
 #define _job_ _cleanup_(job_done) struct rootfs_job
@@ -252,6 +266,49 @@ static void test_little_room_in_the_machine(void **state)
 	assert_int_equal(disks_of(&job), 1);
 }
 
+/* Files of the snapshotter for all layers. */
+static void make_blobs(int n)
+{
+	for (int i = 0; i < n; i++) {
+		_cleanup_(freep) char *command =
+			str_printf("mkfs.erofs --quiet %s/layer%d/layer.erofs %s/layer%d/fs", base,
+				   i, base, i);
+
+		assert_int_equal(system(command), 0);
+	}
+}
+
+static void test_the_lowest_files_are_packed(void **state)
+{
+	const int n = CONTAINER_MAX_DISKS + 8;
+	_job_ job = make_job(n);
+	size_t last = CONTAINER_MAX_DISKS - 2;
+
+	make_blobs(n);
+	job.scratch = false;
+	assert_int_equal(disks_of(&job), CONTAINER_MAX_DISKS - 1);
+	assert_int_equal(job.found->n_parts[0], 0);
+	assert_int_equal(job.found->n_parts[last], 10);
+	assert_int_equal(job.found->parts[0].offset, 0);
+	assert_int_equal(job.found->parts[1].offset, job.found->parts[0].size);
+	assert_int_equal(job.found->parts[9].data, 0);
+}
+
+static void test_files_with_hash_trees(void **state)
+{
+	_job_ job = make_job(3);
+
+	make_blobs(2);
+	job.scratch = false;
+	job.cache.verity = true;
+	job.max_disks = 2;
+	assert_int_equal(disks_of(&job), 2);
+	assert_int_equal(job.found->n_parts[0], 1);
+	assert_int_equal(job.found->n_parts[1], 2);
+	for (size_t i = 0; i < 3; i++)
+		assert_true(job.found->parts[i].data > 0);
+}
+
 static void test_what_is_prepared_is_one_more_layer(void **state)
 {
 	_job_ job = make_job(2);
@@ -271,7 +328,7 @@ static void test_upper_directory_of_a_user_is_not_taken(void **state)
 
 static void test_disk_is_opened_as_it_is_used(void **state)
 {
-	_job_ job = { .cache = strdup(base) };
+	_job_ job = { .cache = { .dir = strdup(base) }, .found = make_found() };
 	_cleanup_(close_fdp) int fd = -EBADF;
 
 	job.plan.kind = ROOTFS_DISK;
@@ -302,6 +359,8 @@ int main(void)
 		TEST(test_a_disk_for_every_layer_and_one_to_write),
 		TEST(test_the_lowest_layers_are_joined),
 		TEST(test_little_room_in_the_machine),
+		TEST(test_the_lowest_files_are_packed),
+		TEST(test_files_with_hash_trees),
 		TEST(test_what_is_prepared_is_one_more_layer),
 		TEST(test_upper_directory_of_a_user_is_not_taken),
 		TEST(test_disk_is_opened_as_it_is_used),

@@ -60,15 +60,26 @@ static int teardown(void **state)
 	return rm_rf(AT_FDCWD, base);
 }
 
+static struct snapshot_cache cache_of(bool verity)
+{
+	static char path[80];
+
+	snprintf(path, sizeof(path), "%s/cache", base);
+	return (struct snapshot_cache){ .dir = path, .verity = verity };
+}
+
 /* As the worker of the shim does: in a child, which may change its mount namespace. */
 static int image(const char *const *names, size_t n, struct err *e)
 {
+	_cleanup_(snapshot_file_done) struct snapshot_file file = SNAPSHOT_FILE_INIT;
 	_cleanup_(strv_done) struct strv dirs = { 0 };
-	_cleanup_(freep) char *cache = path_of("cache");
+	struct snapshot_cache cache = cache_of(false);
+	int r;
 
 	for (size_t i = 0; i < n; i++)
 		assert_int_equal(strv_addf(&dirs, "%s/%s", base, names[i]), 0);
-	return snapshot_image(cache, dirs.v, n, e);
+	r = snapshot_image(&cache, dirs.v, n, &file, e);
+	return r < 0 ? r : TAKE_FD(file.fd);
 }
 
 static int image_of(const char *name, struct err *e)
@@ -116,6 +127,18 @@ static void unpack(int fd)
 	sh(command);
 }
 
+static struct prune_result prune(bool all)
+{
+	struct snapshot_cache cache = cache_of(false);
+	struct prune_result result = { 0 };
+
+	assert_int_equal(snapshot_prune(cache.dir,
+					&(struct prune_rules){ .all = all, .unneeded = true },
+					&result),
+			 0);
+	return result;
+}
+
 static void test_layer_is_made_once(void **state)
 {
 	_cleanup_(close_fdp) int first = -EBADF;
@@ -129,6 +152,15 @@ static void test_layer_is_made_once(void **state)
 	assert_int_equal(entries("cache/snapshots/tmp"), 0);
 	unpack(first);
 	sh("grep -qx hello out/etc/motd");
+}
+
+static void test_half_removed_file_is_made_again(void **state)
+{
+	sh("mkdir layer && echo x >layer/file");
+	close(good_image_of("layer"));
+	sh("rm cache/snapshots/*/layer.erofs");
+	close(good_image_of("layer"));
+	assert_int_equal(entries("cache/snapshots"), 1);
 }
 
 static void test_directory_of_the_same_name_is_another_layer(void **state)
@@ -228,6 +260,14 @@ static void test_layers_of_renamed_things_are_refused(void **state)
 	assert_int_equal(entries("cache/snapshots/tmp"), 0);
 }
 
+static int key_of(const char *path, struct err *e)
+{
+	struct snapshot_recipe recipe = { .paths = (char *[]){ (char *)path }, .n = 1 };
+	char key[SNAPSHOT_KEY_SIZE];
+
+	return snapshot_key(&recipe, key, e);
+}
+
 static void test_what_is_no_layer(void **state)
 {
 	struct err e = { 0 };
@@ -237,8 +277,8 @@ static void test_what_is_no_layer(void **state)
 	assert_int_equal(image_of("file", &e), -EOPNOTSUPP);
 	assert_int_equal(image_of("link", &e), -EOPNOTSUPP);
 	/* A mount: its device number may be that of something else later. */
-	assert_int_equal(snapshot_image(base, (char *[]){ (char *)"/proc" }, 1, &e), -EOPNOTSUPP);
-	assert_int_equal(snapshot_image(base, (char *[]){ (char *)"etc" }, 1, &e), -EOPNOTSUPP);
+	assert_int_equal(key_of("/proc", &e), -EOPNOTSUPP);
+	assert_int_equal(key_of("etc", &e), -EOPNOTSUPP);
 }
 
 /* Runs in a child, because joining changes the mount namespace. */
@@ -281,49 +321,203 @@ static void test_joined_layers(void **state)
 	assert_int_equal(entries("cache/snapshots/tmp"), 0);
 }
 
+/* Their paths are many times the page that mount(2) takes. */
+static int joined_many(void)
+{
+	_cleanup_(snapshot_file_done) struct snapshot_file file = SNAPSHOT_FILE_INIT;
+	_cleanup_(strv_done) struct strv dirs = { 0 };
+	struct snapshot_cache cache = cache_of(false);
+	struct err e = { 0 };
+
+	for (int i = 0; i < 200; i++)
+		strv_addf(&dirs, "%s/a:layer,of\\many/%d", base, i);
+	if (snapshot_image(&cache, dirs.v, dirs.n, &file, &e) < 0) {
+		fprintf(stderr, "%s\n", e.msg);
+		return 1;
+	}
+	unpack(file.fd);
+	sh("[ $(ls out | wc -l) = 201 ] && grep -qx 0 out/top");
+	return 0;
+}
+
+static void test_many_joined_layers(void **state)
+{
+	int status = 0;
+	pid_t pid;
+
+	sh("d='a:layer,of\\many'; mkdir $d; for i in $(seq 0 199); do mkdir $d/$i; "
+	   "touch $d/$i/$i; echo $i >$d/$i/top; done");
+	pid = fork();
+	if (pid == 0)
+		_exit(joined_many());
+	waitpid(pid, &status, 0);
+	assert_int_equal(status, 0);
+	assert_int_equal(entries("cache/snapshots"), 1);
+	assert_int_equal(entries("cache/snapshots/tmp"), 0);
+}
+
+static void make_blobs(void)
+{
+	sh("mkdir -p 7/fs 8/fs 9/fs content more && echo x >content/file && echo y >more/file2\n"
+	   "mkfs.erofs --quiet 7/layer.erofs content && mkfs.erofs --quiet 9/layer.erofs more\n"
+	   "echo no >8/layer.erofs");
+}
+
+/* Return: As snapshot_blob() */
+static int blob_of(const char *dir, bool verity, struct snapshot_file *ret)
+{
+	_cleanup_(freep) char *path = path_of(dir);
+	struct snapshot_cache cache = cache_of(verity);
+	struct err e = { 0 };
+	int r = snapshot_blob(&cache, path, ret, &e);
+
+	if (r < 0 && r != -ENOENT)
+		fail_msg("%s", e.msg);
+	return r;
+}
+
 static void test_own_file_of_the_erofs_snapshotter(void **state)
 {
-	_cleanup_(freep) char *fs = path_of("7/fs");
-	_cleanup_(freep) char *wrong = path_of("8/fs");
-	_cleanup_(close_fdp) int fd = -EBADF;
+	_cleanup_(snapshot_file_done) struct snapshot_file file = SNAPSHOT_FILE_INIT;
 
-	sh("mkdir -p 7/fs 8/fs content && echo x >content/file\n"
-	   "mkfs.erofs --quiet 7/layer.erofs content && echo no >8/layer.erofs");
-	fd = snapshot_blob(fs);
-	assert_true(fd >= 0);
-	unpack(fd);
+	make_blobs();
+	assert_int_equal(blob_of("7/fs", false, &file), 0);
+	assert_int_equal(file.parts.n, 0);
+	unpack(file.fd);
 	sh("[ -e out/file ]");
-	assert_int_equal(snapshot_blob(wrong), -ENOENT);
-	assert_int_equal(snapshot_blob("/nowhere/fs"), -ENOENT);
+	assert_int_equal(entries("cache/snapshots"), 0);
+	assert_int_equal(blob_of("8/fs", false, &file), -ENOENT);
+	assert_int_equal(blob_of("nowhere/fs", false, &file), -ENOENT);
+}
+
+/* What veritysetup says of a part of a file that has a hash tree. */
+static int verify(int fd, const struct disk_part *part)
+{
+	char hash[2 * PART_HASH_SIZE + 1];
+	char command[512];
+	char *argv[] = { (char *)"sh", (char *)"-ec", command, NULL };
+	struct spawn s = SPAWN_INIT;
+
+	disk_hash_text(part->root_hash, hash);
+	snprintf(command, sizeof(command),
+		 "tail -c +%llu /proc/%d/fd/%d | head -c %llu >part && veritysetup verify "
+		 "--no-superblock --hash=sha256 --salt=- --data-blocks=%llu --hash-offset=%llu "
+		 "part part %s",
+		 (unsigned long long)part->offset + 1, getpid(), fd,
+		 part->size ? (unsigned long long)part->size : 1ULL << 40,
+		 (unsigned long long)part->data / PART_BLOCK, (unsigned long long)part->data, hash);
+	s.path = "/bin/sh";
+	s.argv = argv;
+	s.cwd = base;
+	return spawn_run(&s, 60000, NULL, NULL);
+}
+
+static void test_hash_tree(void **state)
+{
+	_cleanup_(snapshot_file_done) struct snapshot_file file = SNAPSHOT_FILE_INIT;
+	_cleanup_(snapshot_file_done) struct snapshot_file again = SNAPSHOT_FILE_INIT;
+	_cleanup_(freep) char *dir = path_of("layer");
+	_cleanup_(close_fdp) int plain = -EBADF;
+	struct snapshot_cache cache = cache_of(true);
+	struct err e = { 0 };
+
+	sh("mkdir layer && head -c 3000000 /dev/urandom >layer/file");
+	plain = good_image_of("layer");
+	if (snapshot_image(&cache, &dir, 1, &file, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(entries("cache/snapshots"), 2);
+	assert_int_equal(file.parts.n, 1);
+	assert_int_equal(file.parts.v[0].size, 0);
+	assert_int_equal(verify(file.fd, &file.parts.v[0]), 0);
+	assert_int_equal(snapshot_image(&cache, &dir, 1, &again, &e), 0);
+	assert_int_equal(inode(file.fd), inode(again.fd));
+	assert_memory_equal(file.parts.v, again.parts.v, sizeof(*file.parts.v));
+	/* One byte. */
+	sh("printf x | dd of=$(echo cache/snapshots/*v/layer.erofs) bs=1 seek=1000000 "
+	   "conv=notrunc");
+	assert_int_equal(verify(file.fd, &file.parts.v[0]), -ECHILD);
+}
+
+static void test_several_files_in_one(void **state)
+{
+	_cleanup_(snapshot_file_done) struct snapshot_file pack = SNAPSHOT_FILE_INIT;
+	struct snapshot_file files[2] = { SNAPSHOT_FILE_INIT, SNAPSHOT_FILE_INIT };
+	struct snapshot_cache cache = cache_of(true);
+	struct err e = { 0 };
+
+	make_blobs();
+	assert_int_equal(blob_of("7/fs", true, &files[0]), 0);
+	assert_int_equal(blob_of("9/fs", true, &files[1]), 0);
+	if (snapshot_pack(&cache, files, 2, &pack, &e) < 0)
+		fail_msg("%s", e.msg);
+	assert_int_equal(pack.parts.n, 2);
+	assert_int_equal(verify(pack.fd, &pack.parts.v[0]), 0);
+	sh("fsck.erofs --extract=out part && [ -e out/file ]");
+	assert_int_equal(verify(pack.fd, &pack.parts.v[1]), 0);
+	sh("rm -r out && fsck.erofs --extract=out part && [ -e out/file2 ]");
+	assert_int_equal(entries("cache/snapshots"), 3);
+	for (size_t i = 0; i < 2; i++)
+		snapshot_file_done(&files[i]);
+	snapshot_file_done(&pack);
+	/* Nobody wants it any more when one of its files has gone. */
+	sh("rm -r 7");
+	assert_int_equal(prune(false).removed, 1);
+	assert_int_equal(prune(false).removed, 1);
+	assert_int_equal(entries("cache/snapshots"), 1);
 }
 
 static void test_content_of_a_writable_directory(void **state)
 {
-	_cleanup_(freep) char *cache = path_of("cache");
+	_cleanup_(snapshot_file_done) struct snapshot_file file = SNAPSHOT_FILE_INIT;
 	_cleanup_(freep) char *upper = path_of("upper");
-	_cleanup_(close_fdp) int fd = -EBADF;
+	struct snapshot_cache cache = cache_of(true);
 	struct err e = { 0 };
 
 	sh("mkdir upper upper/d && echo seen >upper/d/file && echo disk >upper/.podvm-scratch");
-	fd = snapshot_image_once(cache, upper, ".podvm-scratch", &e);
-	if (fd < 0)
+	if (snapshot_image_once(&cache, upper, ".podvm-scratch", &file, &e) < 0)
 		fail_msg("%s", e.msg);
-	unpack(fd);
+	unpack(file.fd);
 	sh("grep -qx seen out/d/file && [ ! -e out/.podvm-scratch ]");
+	assert_int_equal(verify(file.fd, &file.parts.v[0]), 0);
 	assert_int_equal(entries("cache/snapshots"), 0);
 	assert_int_equal(entries("cache/snapshots/tmp"), 0);
+}
+
+static void test_limits(void **state)
+{
+	_cleanup_(freep) char *dir = path_of("layer");
+	struct snapshot_tree tree = { .limits = { .bytes = 1 << 20, .entries = 10, .depth = 3 } };
+	struct snapshot_tree full = tree;
+	struct snapshot_tree huge = tree;
+	struct snapshot_tree deep = tree;
+	struct err e = { 0 };
+
+	sh("mkdir -p layer/a/b && echo x >layer/a/b/c");
+	assert_int_equal(snapshot_scan(dir, &tree, &e), 0);
+	assert_int_equal(tree.entries, 4);
+	sh("mkdir layer/a/b/d && touch layer/a/b/d/e");
+	assert_int_equal(snapshot_scan(dir, &deep, &e), -EFBIG);
+	assert_non_null(strstr(e.msg, "3 directories in each other"));
+	sh("rm -r layer/a/b/d && touch layer/1 layer/2 layer/3 layer/4 layer/5 layer/6 layer/7");
+	assert_int_equal(snapshot_scan(dir, &full, &e), -EFBIG);
+	assert_non_null(strstr(e.msg, "10 files"));
+	/* It takes up nothing, but would have to be read. */
+	sh("rm layer/[1-7] && truncate -s 1T layer/holes");
+	assert_int_equal(snapshot_scan(dir, &huge, &e), -EFBIG);
+	assert_non_null(strstr(e.msg, "1048576 bytes"));
 }
 
 /* Who died half-way has left a work directory without a lock. */
 static void test_leftovers_are_taken_over(void **state)
 {
 	_cleanup_(freep) char *dir = path_of("layer");
+	struct snapshot_recipe recipe = { .paths = &dir, .n = 1 };
 	_cleanup_(close_fdp) int fd = -EBADF;
-	char key[STR_HASH_SIZE];
+	char key[SNAPSHOT_KEY_SIZE];
 	char command[256];
 
 	sh("mkdir layer && echo x >layer/file");
-	assert_int_equal(snapshot_key(&dir, 1, key, NULL), 0);
+	assert_int_equal(snapshot_key(&recipe, key, NULL), 0);
 	snprintf(command, sizeof(command),
 		 "mkdir -p cache/snapshots/tmp/%s/entry cache/snapshots/tmp/another && "
 		 "echo half >cache/snapshots/tmp/%s/entry/layer.erofs",
@@ -337,26 +531,26 @@ static void test_leftovers_are_taken_over(void **state)
 
 static void test_prune(void **state)
 {
-	_cleanup_(freep) char *cache = path_of("cache");
 	_cleanup_(close_fdp) int used = -EBADF;
-	uint64_t freed = 0;
+	struct prune_result gone;
 
-	assert_int_equal(snapshot_prune(cache, true, &freed), 0);
+	assert_int_equal(prune(true).removed, 0);
 	sh("mkdir kept gone used && echo x >kept/file");
 	used = good_image_of("used");
 	close(good_image_of("kept"));
 	close(good_image_of("gone"));
 	assert_int_equal(entries("cache/snapshots"), 3);
 	sh("rm -r gone used");
-	assert_int_equal(snapshot_prune(cache, false, &freed), 1);
-	assert_true(freed > 0);
+	gone = prune(false);
+	assert_int_equal(gone.removed, 1);
+	assert_true(gone.freed > 0);
 	assert_int_equal(entries("cache/snapshots"), 2);
 	/* Another one is made: what is gone and no longer used goes then. */
 	close(TAKE_FD(used));
 	sh("mkdir new");
 	close(good_image_of("new"));
 	assert_int_equal(entries("cache/snapshots"), 2);
-	assert_int_equal(snapshot_prune(cache, true, &freed), 2);
+	assert_int_equal(prune(true).removed, 2);
 	assert_int_equal(entries("cache/snapshots"), 0);
 }
 
@@ -387,12 +581,17 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_layer_is_made_once),
+		TEST(test_half_removed_file_is_made_again),
 		TEST(test_directory_of_the_same_name_is_another_layer),
 		TEST(test_everything_that_overlayfs_needs_is_kept),
 		TEST(test_layers_of_renamed_things_are_refused),
 		TEST(test_what_is_no_layer),
 		TEST(test_joined_layers),
+		TEST(test_many_joined_layers),
 		TEST(test_own_file_of_the_erofs_snapshotter),
+		TEST(test_hash_tree),
+		TEST(test_several_files_in_one),
+		TEST(test_limits),
 		TEST(test_content_of_a_writable_directory),
 		TEST(test_leftovers_are_taken_over),
 		TEST(test_prune),
