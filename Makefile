@@ -6,7 +6,7 @@ PREFIX  ?= /usr/local
 DESTDIR ?=
 IMAGE   := $(BUILD)/image
 
-.PHONY: all deps image demo test conformance bench install clean help
+.PHONY: all deps image demo test conformance bench bench-check install clean help
 
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD)
@@ -19,6 +19,7 @@ help:
 	@echo 'make test      all of the above, then run all tests'
 	@echo 'make conformance  run critest with runc and podvm on containerd 2; prints a table'
 	@echo 'make bench     measure; prints a table and writes $(BUILD)/bench.json'
+	@echo 'make bench-check  measure what is repeatable; fails when bench/budget.json is exceeded'
 	@echo 'make install   install into DESTDIR/PREFIX (PREFIX is /usr/local)'
 	@echo 'make clean     remove what was built; the kernel stays cached in ~/.cache/podvm'
 
@@ -46,6 +47,10 @@ conformance: deps
 bench: deps
 	@$(MAKE) --no-print-directory image
 	@bench/run.sh $(BUILD)
+
+bench-check: deps
+	@$(MAKE) --no-print-directory image
+	@bench/check.sh $(BUILD)
 
 install: all
 	meson configure --prefix=$(PREFIX) -Dimage_dir=$(PREFIX)/share/podvm $(BUILD)

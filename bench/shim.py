@@ -309,6 +309,19 @@ def shims(cd):
         pod.remove()
 
 
+def private_memory(cd):
+    """The private memory of a node's second shim: what one more pod costs."""
+    pods = [Pod(cd, "podvm", f"private-{i}") for i in range(2)]
+    for pod in pods:
+        pod.add_container()
+    for _ in range(10):
+        pods[1].exec_true()
+    private = memory(pods[1].shim())[1]
+    show("shim_private_second", "shim of a second pod, 10 execs: private", private, None, "MiB")
+    for pod in pods:
+        pod.remove()
+
+
 # ---- instructions ----
 
 def fetch_emulator(work):
@@ -361,6 +374,7 @@ def main():
         steps(cd)
         ctr_run(cd)
         shims(cd)
+        private_memory(cd)
         for n in (1, 5, 20):
             show(f"parallel_{n}", f"{n} pods at once, until all run", parallel(cd, n, "podvm"),
                  parallel(cd, n, "runc"), "ms")

@@ -10,7 +10,7 @@ KERNEL=(linux-source-6.12 bc binutils bison flex libelf-dev patch xz-utils)
 IMAGE=(busybox-static cryptsetup-bin crun erofs-utils)
 RUN=(e2fsprogs passt qemu-system-x86 skopeo)
 TEST=(bats bsdutils clang-format containerd containernetworking-plugins curl iproute2 iptables jq libcmocka-dev lz4
-	mmdebstrap procps protobuf-compiler python3 python3-grpcio python3-protobuf shellcheck umoci util-linux zstd)
+	mmdebstrap procps protobuf-compiler python3 python3-grpcio python3-protobuf shellcheck strace umoci util-linux zstd)
 
 # The daemon for -v: a package of its own since Debian 13, before that it came with QEMU.
 virtiofsd_package() {

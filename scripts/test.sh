@@ -168,6 +168,8 @@ e2e_tests() {
 	else
 		run_bats --filter-tags '!containerd:2' -- tests/e2e/*.bats
 		containerd_2_tests
+		heading "budget"
+		check "budget" bench/check.sh "$build"
 	fi
 }
 

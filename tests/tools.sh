@@ -6,10 +6,12 @@
 #
 #	tools.sh containerd	containerd, ctr and containerd-shim-runc-v2, version 2
 #	tools.sh cri-tools	crictl and critest
+#	tools.sh valgrind	valgrind, which counts instructions; it has to know openat2()
 #
-# They are built from Go modules, pinned by version and checksum (a module's go.sum pins what it
-# needs), which takes minutes, once: the directory is below ${PODVM_CACHE:-~/.cache/podvm}. Without
-# a Go that is new enough it says so and fails.
+# All are pinned by version and checksum. The first two are built from Go modules (a module's go.sum
+# pins what it needs), which takes minutes, once: the directory is below
+# ${PODVM_CACHE:-~/.cache/podvm}. Without a Go that is new enough it says so and fails. The last is
+# the package of a later Debian; its programs need no library of it.
 set -euo pipefail
 
 cache=${PODVM_CACHE:-${HOME:-/root}/.cache/podvm}/tools
@@ -19,7 +21,7 @@ say() {
 }
 
 usage() {
-	say "usage: tools.sh containerd|cri-tools"
+	say "usage: tools.sh containerd|cri-tools|valgrind"
 	exit 2
 }
 
@@ -68,10 +70,20 @@ make_cri_tools() {
 	build "test" "-X $name/pkg/version.Version=$version" -c -o "$1/critest" ./cmd/critest
 }
 
+make_valgrind() {
+	local deb=$1/valgrind.deb
+	curl -sSf -o "$deb" \
+		"http://deb.debian.org/debian/pool/main/v/valgrind/valgrind_${version}_amd64.deb"
+	sha256sum --quiet -c - <<<"0359e30820ccee7ee5c8d4c951ca276e3978b18f157d71bd77981de05b344907  $deb"
+	dpkg -x "$deb" "$1"
+	rm "$deb"
+}
+
 tool=${1:-}
 case $tool in
 containerd) version=v2.4.2 ;;
 cri-tools) version=v1.36.0 ;;
+valgrind) version=3.24.0-3 ;;
 *) usage ;;
 esac
 dir=$cache/$tool-$version
@@ -79,7 +91,7 @@ mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 if [ ! -d "$dir" ]; then
-	check_go
+	[ "$tool" = valgrind ] || check_go
 	say "$tool $version (takes minutes, once)"
 	tmp=$(mktemp -d "$cache/.tmp-XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT
