@@ -128,7 +128,9 @@ __attribute__((noreturn)) static void child_main(const struct spawn *s, const ch
 	reset_signals();
 	if (s->new_session)
 		setsid();
-	if (s->netns_fd >= 0 && setns(s->netns_fd, CLONE_NEWNET) < 0)
+	if (s->cgroup_fd >= 0 && write(s->cgroup_fd, "0", 1) < 0)
+		code = errno;
+	if (code == 0 && s->netns_fd >= 0 && setns(s->netns_fd, CLONE_NEWNET) < 0)
 		code = errno;
 	if (code == 0)
 		code = -child_user(s);

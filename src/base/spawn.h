@@ -26,6 +26,7 @@ struct spawn {
 	int stdout_fd;	   /* borrowed; < 0: /dev/null */
 	int stderr_fd;	   /* borrowed; < 0: /dev/null */
 	int netns_fd;	   /* borrowed; network namespace to live in, < 0: ours */
+	int cgroup_fd;	   /* borrowed; cgroup.procs of the cgroup to begin in, < 0: ours */
 	struct {
 		int fd;	    /* borrowed */
 		int target; /* number in the child, > 2 */
@@ -38,8 +39,14 @@ struct spawn {
 };
 
 /* A spec with nothing open: set path and argv, then what else is wanted. */
-#define SPAWN_INIT \
-	((struct spawn){ .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1, .netns_fd = -1 })
+#define SPAWN_INIT               \
+	((struct spawn){         \
+		.stdin_fd = -1,  \
+		.stdout_fd = -1, \
+		.stderr_fd = -1, \
+		.netns_fd = -1,  \
+		.cgroup_fd = -1, \
+	})
 
 /**
  * spawn_fd() - Give the child a descriptor

@@ -6,7 +6,9 @@
  * still opens a connection to 127.0.0.1 when a guest sends a frame that says so, which a guest's
  * kernel never does by itself but whoever is root in it can make it do; later ones drop such
  * frames. So passt runs in a cgroup whose BPF programs refuse connect(2) and sendto(2) to loopback
- * and unspecified addresses, except for queries to a resolver (UDP, port 53).
+ * and unspecified addresses, except for queries to a resolver (UDP, port 53). A socket belongs to
+ * the cgroup that it was made in, and passt makes some in advance: so it has to be there from its
+ * start.
  *
  * The cgroup is a child of our own one, which keeps limits and accounting as they are. It's shared
  * by all passt processes that were started there: programs are attached anew each time, which
@@ -25,6 +27,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "net/bpf.h"
 #include "net/internal.h"
 
@@ -136,8 +139,8 @@ static int own_cgroup(char **ret)
 	return *ret ? 0 : -ENOMEM;
 }
 
-/* Return: 0, -ENOENT when the last process of another pod has just taken the cgroup with it */
-static int try_add(int parent, const char *pid)
+/* Return: Descriptor of cgroup.procs; -ENOENT or -ENODEV when another pod has just removed it */
+static int open_cgroup(int parent)
 {
 	_cleanup_(close_fdp) int cgroup = -EBADF;
 	int r = 0;
@@ -149,7 +152,10 @@ static int try_add(int parent, const char *pid)
 		return -errno;
 	for (size_t i = 0; i < ARRAY_SIZE(programs) && r == 0; i++)
 		r = attach(cgroup, i);
-	return r < 0 ? r : file_write(cgroup, "cgroup.procs", pid);
+	if (r < 0)
+		return r;
+	r = openat(cgroup, "cgroup.procs", O_WRONLY | O_CLOEXEC);
+	return r < 0 ? -errno : r;
 }
 
 int net_guard_parent(void)
@@ -164,20 +170,31 @@ int net_guard_parent(void)
 	return fd < 0 ? -errno : fd;
 }
 
-int net_guard_add(pid_t pid, int *ret_cgroup)
+/* Return: As net_guard_spawn(), or -ENODEV when the cgroup was removed meanwhile */
+static int try_spawn(int parent, struct spawn *s, pid_t *ret_pid, struct err *e)
+{
+	_cleanup_(close_fdp) int procs = parent < 0 ? parent : open_cgroup(parent);
+
+	if (parent >= 0 && (procs == -ENOENT || procs == -ENODEV))
+		return err_errno(e, -ENODEV, "cannot make a cgroup for %s", s->path);
+	if (procs < 0)
+		log_warn("an old passt lets root in the guest connect to the host's loopback "
+			 "addresses: cannot forbid it",
+			 "reason=\"%s\"", strerror(-procs));
+	s->cgroup_fd = procs;
+	return spawn_start(s, ret_pid, e);
+}
+
+int net_guard_spawn(struct spawn *s, pid_t *ret_pid, int *ret_cgroup, struct err *e)
 {
 	_cleanup_(close_fdp) int parent = net_guard_parent();
-	char text[16];
-	int r;
+	struct err why = { 0 };
+	int r = -ENODEV;
 
-	if (parent < 0)
-		return parent;
-	snprintf(text, sizeof(text), "%d", pid);
-	for (int i = 0; i < MAX_TRIES; i++) {
-		r = try_add(parent, text);
-		if (r != -ENOENT && r != -ENODEV)
-			break;
-	}
+	for (int i = 0; i < MAX_TRIES && r == -ENODEV; i++)
+		r = try_spawn(parent, s, ret_pid, &why);
+	if (r < 0 && e)
+		*e = why;
 	if (r < 0)
 		net_guard_remove(parent);
 	else

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/spawn.h"
 #include "net/net.h"
 
 /**
@@ -123,13 +124,18 @@ int net_probe_start(struct net_probe *p, int fd, const struct net_user_plan *pla
 int net_probe_read(struct net_probe *p);
 
 /**
- * net_guard_add() - Keep a passt process from the host's loopback addresses
- * @pid:	It, before anything of a guest has reached it
+ * net_guard_spawn() - Start a passt process that is kept from the host's loopback addresses
+ * @s:		Spec; what it opens is guarded from the first socket on
+ * @ret_pid:	Process id
  * @ret_cgroup:	Gets that of net_guard_parent() for net_guard_remove(), owned by the caller
+ * @e:		Why it could not be started
  *
- * Return: 0 or a negative errno (no cgroup v2, not root, ...)
+ * Where there can be no guard (no cgroup v2, not root, ...) it's started without one, with a
+ * warning.
+ *
+ * Return: A pidfd that the caller owns, or a negative errno
  */
-int net_guard_add(pid_t pid, int *ret_cgroup);
+int net_guard_spawn(struct spawn *s, pid_t *ret_pid, int *ret_cgroup, struct err *e);
 
 /** net_guard_parent() - Descriptor of our own cgroup, or a negative errno */
 int net_guard_parent(void);

@@ -183,21 +183,10 @@ static int spawn_passt(struct net_user *user, const struct net_user_options *opt
 	spawn.argv = argv.v;
 	spawn.new_session = true; /* Ctrl-C on our terminal is for the container */
 	spawn.stderr_fd = output;
-	r = spawn_start(&spawn, &user->pid, e);
+	r = net_guard_spawn(&spawn, &user->pid, &user->guard, e);
 	if (r == -ENOENT)
 		err_hint(e, "Install the package passt, or run without a network: --net none");
 	return r;
-}
-
-/* The guest's frames come later, so there is no moment without the guard. */
-static void guard(struct net_user *user)
-{
-	int r = net_guard_add(user->pid, &user->guard);
-
-	if (r < 0)
-		log_warn("an old passt lets root in the guest connect to the host's loopback "
-			 "addresses: cannot forbid it",
-			 "reason=\"%s\"", strerror(-r));
 }
 
 static int start_child(struct loop *loop, struct net_user *user,
@@ -220,7 +209,6 @@ static int start_child(struct loop *loop, struct net_user *user,
 	pidfd = spawn_passt(user, options, sock, output, e);
 	if (pidfd < 0)
 		return pidfd;
-	guard(user);
 	r = loop_child_new(loop, pidfd, on_exit_of_child, user, &user->child);
 	if (r == 0)
 		r = fd_nonblock(user->output_fd);

@@ -21,10 +21,12 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/spawn.h"
+#include "base/str.h"
 #include "net/internal.h"
 #include "net/net.h"
 
-#define TIMEOUT_MS 20000
+#define TIMEOUT_MS  60000
+#define CHECK_GUARD "check-guard"
 
 struct fixture {
 	struct loop *loop;
@@ -241,7 +243,10 @@ static bool is_refused(const char *address, int type, uint16_t port)
 	return !sent || (connect(fd, sa, len) < 0 && errno == EPERM);
 }
 
-/* Runs in a process that is guarded. Return: 0, or the number of the first expectation that fails */
+/*
+ * Runs in a process that is guarded from its start. Return: 0, or the number of the first
+ * expectation that fails
+ */
 static int check_guard(void)
 {
 	static const struct {
@@ -276,48 +281,50 @@ static int check_guard(void)
 	return 0;
 }
 
+/* Starts a program in the guard. Return: its pidfd */
+static int spawn_guarded(char *const argv[], pid_t *ret_pid, int *ret_guard)
+{
+	struct spawn s = SPAWN_INIT;
+	struct err e = { 0 };
+	int pidfd;
+
+	s.path = argv[0];
+	s.argv = argv;
+	pidfd = net_guard_spawn(&s, ret_pid, ret_guard, &e);
+	assert_string_equal(e.msg, "");
+	assert_true(pidfd >= 0);
+	return pidfd;
+}
+
+/* This program, as itself in the guard. */
 static void test_guard(void **state)
 {
+	char *argv[] = { (char *)"/proc/self/exe", (char *)CHECK_GUARD, NULL };
 	int guard = -EBADF;
-	int status;
-	int go[2];
+	int pidfd;
 	pid_t pid;
-	char c;
 
 	if (geteuid() != 0)
 		skip();
-	assert_int_equal(pipe(go), 0);
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0) {
-		close(go[1]);
-		_exit(read(go[0], &c, 1) == 0 ? check_guard() : 255);
-	}
-	assert_int_equal(net_guard_add(pid, &guard), 0);
-	close(go[0]);
-	close(go[1]);
-	assert_int_equal(waitpid(pid, &status, 0), pid);
+	pidfd = spawn_guarded(argv, &pid, &guard);
+	assert_int_equal(spawn_wait(pidfd, TIMEOUT_MS), 0);
+	close(pidfd);
 	net_guard_remove(guard);
 	assert_int_equal(faccessat(guard, "podvm-passt", F_OK, 0), -1);
 	close(guard);
-	assert_true(WIFEXITED(status));
-	assert_int_equal(WEXITSTATUS(status), 0);
 }
 
 /* As after kill -9 of the owner: the process has gone and nobody has removed the cgroup. */
 static void test_recovery(void **state)
 {
+	char *argv[] = { (char *)"sleep", (char *)"1000", NULL };
 	_cleanup_(close_fdp) int parent = net_guard_parent();
 	int guard = -EBADF;
 	pid_t pid;
 
 	if (geteuid() != 0)
 		skip();
-	pid = fork();
-	assert_true(pid >= 0);
-	if (pid == 0)
-		_exit(pause());
-	assert_int_equal(net_guard_add(pid, &guard), 0);
+	close(spawn_guarded(argv, &pid, &guard));
 	close(guard);
 	net_user_recover(); /* in use: stays */
 	assert_int_equal(faccessat(parent, "podvm-passt", F_OK, 0), 0);
@@ -448,7 +455,7 @@ static int leave_cgroup(void **state)
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
 
-int main(void)
+int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		TEST(test_published_port),
@@ -464,5 +471,7 @@ int main(void)
 		TEST(test_ends_with_the_guest),
 	};
 
+	if (argc == 2 && str_eq(argv[1], CHECK_GUARD))
+		return check_guard();
 	return cmocka_run_group_tests(tests, enter_cgroup, leave_cgroup);
 }
