@@ -19,10 +19,11 @@
 
 static const char *const group_annotations[] = {
 	"io.containerd.runc.v2.group",
-	"io.kubernetes.cri.sandbox-id",
+	SPEC_SANDBOX_ID,
 };
 
-int shim_pod_find(const char *bundle, const char *id, struct shim_pod *ret, struct err *e)
+int shim_pod_find(const char *bundle, const char *id, bool crio, struct shim_pod *ret,
+		  struct err *e)
 {
 	_cleanup_(json_putp) struct json_object *spec = NULL;
 	const char *group = NULL;
@@ -30,7 +31,7 @@ int shim_pod_find(const char *bundle, const char *id, struct shim_pod *ret, stru
 	int r;
 
 	*ret = (struct shim_pod){ 0 };
-	r = spec_read(bundle, &spec, e);
+	r = spec_read(bundle, crio, &spec, e);
 	if (r < 0 && r != -ENOENT)
 		return r;
 	for (size_t i = 0; spec && !group && i < ARRAY_SIZE(group_annotations); i++)

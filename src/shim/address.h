@@ -8,6 +8,8 @@
  * already. containerd itself takes whatever path `start` prints.
  */
 
+#include <stdbool.h>
+
 #include "base/err.h"
 
 #define SHIM_SOCKET_DIR "/run/containerd/s"
@@ -32,12 +34,14 @@ struct shim_pod {
  * shim_pod_find() - Find out which pod a container belongs to
  * @bundle:	Its bundle; one without config.json is a pod of its own
  * @id:		Its id
+ * @crio:	CRI-O has made it, and not containerd
  * @ret:	To be released with shim_pod_done()
  * @e:		Says what is wrong with config.json
  *
  * Return: 0 or a negative errno
  */
-int shim_pod_find(const char *bundle, const char *id, struct shim_pod *ret, struct err *e);
+int shim_pod_find(const char *bundle, const char *id, bool crio, struct shim_pod *ret,
+		  struct err *e);
 
 void shim_pod_done(struct shim_pod *p);
 

@@ -42,8 +42,7 @@ int bootstrap_read(int fd, uint8_t **ret, size_t *ret_len, struct err *e)
 	return 0;
 }
 
-/* Return: 0, or -EBADMSG */
-static int take_options(const Containerd__Types__Any *any, char **ret, struct err *e)
+int bootstrap_options(const Containerd__Types__Any *any, char **ret, struct err *e)
 {
 	Containerd__Types__RuntimeOptions *o;
 	int r = 0;
@@ -65,7 +64,7 @@ static int from_params(const Containerd__Runtime__Bootstrap__V1__BootstrapParams
 	int r = 0;
 
 	for (size_t i = 0; r == 0 && i < params->n_extensions; i++)
-		r = take_options(params->extensions[i]->value, ret, e);
+		r = bootstrap_options(params->extensions[i]->value, ret, e);
 	return r;
 }
 
@@ -85,7 +84,7 @@ int bootstrap_config(const uint8_t *data, size_t len, const char *id, char **ret
 	any = containerd__types__any__unpack(NULL, len, data);
 	if (!any)
 		return err_set(e, -EBADMSG, "the standard input isn't what containerd writes");
-	r = take_options(any, ret, e);
+	r = bootstrap_options(any, ret, e);
 	containerd__types__any__free_unpacked(any, NULL);
 	return r;
 }

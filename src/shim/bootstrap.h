@@ -20,6 +20,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "proto/types.pb-c.h"
 
 /**
  * bootstrap_read() - Read standard input to its end
@@ -43,6 +44,9 @@ int bootstrap_read(int fd, uint8_t **ret, size_t *ret_len, struct err *e);
  * Return: 0 or a negative errno
  */
 int bootstrap_config(const uint8_t *data, size_t len, const char *id, char **ret, struct err *e);
+
+/** bootstrap_options() - As bootstrap_config(), of options that are unpacked; NULL: there are none */
+int bootstrap_options(const Containerd__Types__Any *any, char **ret, struct err *e);
 
 /**
  * bootstrap_controller() - Whether containerd wants a sandbox controller

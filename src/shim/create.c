@@ -10,6 +10,7 @@
 #include "base/str.h"
 #include "oci/spec.h"
 #include "proto/events.pb-c.h"
+#include "shim/bootstrap.h"
 #include "shim/record.h"
 #include "shim/rootfs.h"
 #include "shim/sandbox_files.h"
@@ -232,15 +233,19 @@ static int start_pod(struct task *t, struct err *e)
 {
 	_cleanup_(spec_pod_done) struct spec_pod spec = { 0 };
 	struct pod *pod = &t->shim->pod;
+	_cleanup_(freep) char *config = NULL;
 	struct pod_request request = {
 		.spec = &spec,
 		.sandbox = t->sandbox,
 		.bundle = t->bundle,
-		.config_file = t->shim->config_file,
 	};
 	int r;
 
-	r = spec_pod_from_config(t->create->spec, t->sandbox, &spec, e);
+	/* CRI-O gives options here only. */
+	r = bootstrap_options(t->create->req->options, &config, e);
+	request.config_file = t->shim->config_file ? t->shim->config_file : config;
+	if (r == 0)
+		r = spec_pod_from_config(t->create->spec, t->sandbox, &spec, e);
 	if (r == 0)
 		r = pod_prepare(pod, &request, e);
 	return r < 0 ? r : pod_start(pod, e);
@@ -258,7 +263,7 @@ static int read_spec(struct task *t, struct err *e)
 	const char *type;
 	int r;
 
-	r = spec_read(t->bundle, &c->spec, e);
+	r = spec_read(t->bundle, t->shim->crio, &c->spec, e);
 	if (r == 0 && t->shim->box)
 		r = sandbox_files_mount(c->spec, t->shim->box->bundle, e);
 	if (r == 0)

@@ -82,13 +82,15 @@ static void on_orphaned(void *data)
 
 static int prepare(struct shim *shim, const struct shim_options *o, struct err *e)
 {
+	_cleanup_(close_fdp) int host = -EBADF;
 	int r;
 
 	shim->namespace = o->namespace;
 	shim->pod_id = o->id;
+	shim->crio = shim_is_crio(o);
 	shim->config_file = o->config;
 	list_init(&shim->tasks);
-	r = mounts_private(e);
+	r = mounts_private(&host, e);
 	if (r < 0)
 		return r;
 	r = loop_new(&shim->loop);
@@ -98,6 +100,7 @@ static int prepare(struct shim *shim, const struct shim_options *o, struct err *
 		return err_errno(e, r, "cannot begin");
 	pod_init(&shim->pod, shim->loop, shim->namespace, shim->pod_id, on_pod_started,
 		 on_pod_ended, shim);
+	shim->pod.host_mounts = TAKE_FD(host);
 	service_fill(shim);
 	r = ttrpc_server_new(shim->loop, shim->services, ARRAY_SIZE(shim->services), &shim->server);
 	if (r == 0)

@@ -67,7 +67,7 @@ int main(int argc, char **argv)
 	}
 	if (o.info)
 		return print_info();
-	if (str_empty(o.namespace) || str_empty(o.id) || str_empty(o.address)) {
+	if (str_empty(o.namespace) || str_empty(o.id) || !o.address) {
 		err_set(&e, -1,
 			"-namespace, -id and -address are needed: this program is for containerd");
 		return shim_fail(&e);

@@ -2,6 +2,7 @@
 #include "shim/mounts.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -45,10 +46,14 @@ static const struct {
 	{ "defaults", 0, 0 },
 };
 
-int mounts_private(struct err *e)
+int mounts_private(int *ret_host, struct err *e)
 {
-	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
+	_cleanup_(close_fdp) int host = open("/proc/self/ns/mnt", O_RDONLY | O_CLOEXEC);
+
+	if (host < 0 || unshare(CLONE_NEWNS) < 0 ||
+	    mount(NULL, "/", NULL, MS_REC | MS_SLAVE, NULL) < 0)
 		return err_errno(e, -errno, "cannot get a mount namespace of our own");
+	*ret_host = TAKE_FD(host);
 	return 0;
 }
 

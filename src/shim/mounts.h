@@ -16,8 +16,13 @@
 #include "base/err.h"
 #include "proto/types.pb-c.h"
 
-/** mounts_private() - Leave the host's mount namespace, still seeing what is mounted there later */
-int mounts_private(struct err *e);
+/**
+ * mounts_private() - Leave the host's mount namespace
+ * @ret_host:	The one that was left, for virtiofs_share_add_from()
+ *
+ * What is mounted there later is still seen where mounts are shared.
+ */
+int mounts_private(int *ret_host, struct err *e);
 
 /**
  * mounts_prepare() - Make a pod's shared directory

@@ -28,6 +28,11 @@ static const struct flag {
 	SWITCH("version", version),   SWITCH("info", info),
 };
 
+bool shim_is_crio(const struct shim_options *o)
+{
+	return !*o->address;
+}
+
 /* @name may go on after @len characters ("=value"). */
 static const struct flag *find(const char *name, size_t len)
 {

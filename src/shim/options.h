@@ -47,4 +47,7 @@ struct shim_options {
  */
 int shim_options_parse(char **argv, struct shim_options *ret, struct err *e);
 
+/** shim_is_crio() - Whether CRI-O calls, which has no socket for shims and gives an empty @address */
+bool shim_is_crio(const struct shim_options *o);
+
 #endif

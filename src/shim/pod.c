@@ -36,6 +36,7 @@ void pod_init(struct pod *p, struct loop *loop, const char *namespace, const cha
 		.namespace = namespace,
 		.id = id,
 		.rundir = RUNDIR_INIT,
+		.host_mounts = -EBADF,
 		.started = started,
 		.log.fd = -EBADF,
 		.ended = ended,
@@ -391,6 +392,7 @@ void pod_done(struct pod *p)
 		log_warn("cannot remove the run directory", "sandbox=%s error=\"%s\"", p->rundir.id,
 			 e.msg);
 	rundir_close(&p->rundir);
+	close_fdp(&p->host_mounts);
 	rundir_state_done(&p->run_state);
 	guest_image_done(&p->image);
 	config_done(&p->config);

@@ -46,6 +46,7 @@ struct pod {
 	char *cgroup;
 	char *hostname;
 	char *shared_dir;
+	int host_mounts; /* namespace of the host's mounts */
 	bool growth_refused;
 	sandbox_done started;
 	sandbox_done ended;

@@ -81,7 +81,7 @@ static int clean(const struct shim_options *o, struct err *e)
 	const char *bundle = o->bundle ? o->bundle : ".";
 	int r;
 
-	r = shim_pod_find(bundle, o->id, &pod, e);
+	r = shim_pod_find(bundle, o->id, shim_is_crio(o), &pod, e);
 	if (r < 0)
 		return r;
 	/* The pod's sandbox is deleted as well. */

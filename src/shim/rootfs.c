@@ -54,8 +54,27 @@ void rootfs_free(struct rootfs *r)
 
 /* ---- shared by virtiofs ---- */
 
+static int share(struct task *t, const char *source, enum virtiofs_access access, const char *name,
+		 struct err *e)
+{
+	const struct pod *pod = &t->shim->pod;
+
+	return virtiofs_share_add_from(pod->host_mounts, pod->shared_dir, source, access, name, e);
+}
+
+static int share_mount(struct task *t, const Containerd__Types__Mount *m, const char *name,
+		       struct err *e)
+{
+	enum virtiofs_access access = VIRTIOFS_WRITABLE;
+
+	for (size_t i = 0; i < m->n_options; i++)
+		if (str_eq(m->options[i], "ro"))
+			access = VIRTIOFS_READONLY;
+	return share(t, m->source, access, name, e);
+}
+
 /* Without mounts the spec names the root file system, in the bundle or anywhere. */
-static int bind_root(struct task *t, const char *name, struct err *e)
+static int share_named(struct task *t, const char *name, struct err *e)
 {
 	struct json_object *root = json_get(t->create->spec, "root", json_type_object);
 	struct json_object *path = root ? json_get(root, "path", json_type_string) : NULL;
@@ -67,7 +86,7 @@ static int bind_root(struct task *t, const char *name, struct err *e)
 	full = *text == '/' ? strdup(text) : str_printf("%s/%s", t->bundle, text);
 	if (!full)
 		return err_oom(e);
-	return virtiofs_share_add(t->shim->pod.shared_dir, full, VIRTIOFS_WRITABLE, name, e);
+	return share(t, full, VIRTIOFS_WRITABLE, name, e);
 }
 
 static int share_rootfs(struct task *t, struct err *e)
@@ -83,9 +102,11 @@ static int share_rootfs(struct task *t, struct err *e)
 	r = task_note_share(t, name, e);
 	if (r < 0)
 		return r;
-	return req->n_rootfs > 0
-		       ? mounts_rootfs(t->shim->pod.shared_dir, name, req->rootfs, req->n_rootfs, e)
-		       : bind_root(t, name, e);
+	if (req->n_rootfs == 0)
+		return share_named(t, name, e);
+	if (req->n_rootfs == 1 && str_eq(req->rootfs[0]->type, "bind"))
+		return share_mount(t, req->rootfs[0], name, e);
+	return mounts_rootfs(t->shim->pod.shared_dir, name, req->rootfs, req->n_rootfs, e);
 }
 
 /* ---- as disks ---- */

@@ -145,6 +145,7 @@ struct task {
  * struct shim - The daemon
  * @namespace:	Of containerd
  * @pod_id:	Id of the pod
+ * @crio:	CRI-O has started it, and not containerd
  * @config_file: Configuration that was chosen for the runtime, NULL: the machine's
  * @box:	The sandbox, if the Sandbox service has made it: no task events are told of it
  * @volumes:	What is copied into the guest, NULL: nothing yet
@@ -155,6 +156,7 @@ struct shim {
 	struct loop *loop;
 	const char *namespace;
 	const char *pod_id;
+	bool crio;
 	const char *config_file;
 	struct events *events;
 	struct ttrpc_server *server;

@@ -15,7 +15,7 @@
 #define SPEC_MAX_SIZE ((size_t)4 << 20)
 #define OCI_VERSION   "1.0.2"
 
-int spec_read(const char *bundle, struct json_object **ret, struct err *e)
+int spec_read(const char *bundle, bool crio, struct json_object **ret, struct err *e)
 {
 	_cleanup_(freep) char *path = str_printf("%s/config.json", bundle);
 	_cleanup_(freep) char *text = NULL;
@@ -27,7 +27,8 @@ int spec_read(const char *bundle, struct json_object **ret, struct err *e)
 	r = file_read(AT_FDCWD, path, SPEC_MAX_SIZE, &text, &len);
 	if (r < 0)
 		return err_errno(e, r, "cannot read %s", path);
-	return json_parse(text, len, path, ret, e);
+	r = json_parse(text, len, path, ret, e);
+	return r == 0 && crio ? spec_from_crio(*ret, e) : r;
 }
 
 const char *spec_annotation(struct json_object *spec, const char *name)

@@ -24,6 +24,7 @@
 #include "oci/oci.h"
 
 #define SPEC_CONTAINER_TYPE "io.kubernetes.cri.container-type"
+#define SPEC_SANDBOX_ID	    "io.kubernetes.cri.sandbox-id"
 #define SPEC_CONTAINER_NAME "io.kubernetes.cri.container-name"
 #define SPEC_IMAGE_NAME	    "io.kubernetes.cri.image-name"
 
@@ -35,12 +36,16 @@
 /**
  * spec_read() - Read config.json of a bundle
  * @bundle:	Directory
+ * @crio:	CRI-O has written it, and not containerd
  * @ret:	Tree, to be released with json_object_put()
  * @e:		Says what is wrong with it
  *
  * Return: 0, -ENOENT, or another negative errno
  */
-int spec_read(const char *bundle, struct json_object **ret, struct err *e);
+int spec_read(const char *bundle, bool crio, struct json_object **ret, struct err *e);
+
+/** spec_from_crio() - Give annotations of CRI-O the names of containerd's. Return: 0 or -ENOMEM */
+int spec_from_crio(struct json_object *spec, struct err *e);
 
 /** spec_annotation() - Value of an annotation, borrowed; NULL: there is none */
 const char *spec_annotation(struct json_object *spec, const char *name);

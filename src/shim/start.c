@@ -109,7 +109,7 @@ static int start(const struct shim_options *o, char **ret_answer, struct err *e)
 
 	if (!bundle)
 		return err_errno(e, -errno, "cannot find out about the bundle");
-	r = shim_pod_find(".", o->id, &pod, e);
+	r = shim_pod_find(".", o->id, shim_is_crio(o), &pod, e);
 	if (r < 0)
 		return r;
 	path = shim_socket_path(o->address, o->namespace, pod.id);

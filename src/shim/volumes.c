@@ -340,7 +340,8 @@ static int bind_share(struct task *t, const struct spec_bind *b, size_t number, 
 	if (r == 0)
 		r = share_access(b, &access, e);
 	if (r == 0)
-		r = virtiofs_share_add(t->shim->pod.shared_dir, b->source, access, name, e);
+		r = virtiofs_share_add_from(t->shim->pod.host_mounts, t->shim->pod.shared_dir,
+					    b->source, access, name, e);
 	if (r < 0)
 		return r;
 	t->create->config.shared = true;

@@ -4,12 +4,15 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <sched.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -74,26 +77,86 @@ static int open_source(const char *source, mode_t *type, struct err *e)
 	return TAKE_FD(fd);
 }
 
+/**
+ * struct source - What is to be shared
+ * @path, @access: As in virtiofs_share_add()
+ * @mount_ns:	Mount namespace in which it is, or -EBADF
+ * @type:	What it turned out to be
+ * @fd:		A detached copy of its mounts, or a negative errno
+ * @e:		What failed
+ */
+struct source {
+	const char *path;
+	enum virtiofs_access access;
+	int mount_ns;
+	mode_t type;
+	int fd;
+	struct err *e;
+};
+
+static int copy_mounts(struct source *s)
+{
+	_cleanup_(close_fdp) int source_fd = open_source(s->path, &s->type, s->e);
+	int fd;
+
+	if (source_fd < 0)
+		return source_fd;
+	fd = clone_mounts(source_fd, s->access);
+	return fd < 0 ? err_errno(s->e, fd, "cannot bind mount %s", s->path) : fd;
+}
+
+static int child_main(void *arg)
+{
+	struct source *s = arg;
+
+	if (setns(s->mount_ns, CLONE_NEWNS) < 0)
+		s->fd = err_errno(s->e, -errno, "cannot enter the host's mount namespace");
+	else
+		s->fd = copy_mounts(s);
+	return 0;
+}
+
+/*
+ * Mounts can be copied from within their namespace only. Entering it is done by a child that has
+ * our memory and our descriptors while we wait, so there's no way back that could fail.
+ */
+static int copy_mounts_there(struct source *s)
+{
+	_Alignas(16) static char stack[64 << 10];
+	pid_t pid = clone(child_main, stack + sizeof(stack),
+			  CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, s);
+
+	if (pid < 0)
+		return err_errno(s->e, -errno, "cannot start a child");
+	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	return s->fd;
+}
+
 int virtiofs_share_add(const char *dir, const char *source, enum virtiofs_access access,
 		       const char *name, struct err *e)
 {
+	return virtiofs_share_add_from(-EBADF, dir, source, access, name, e);
+}
+
+int virtiofs_share_add_from(int mount_ns, const char *dir, const char *source,
+			    enum virtiofs_access access, const char *name, struct err *e)
+{
 	_cleanup_(close_fdp) int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	_cleanup_(close_fdp) int source_fd = -EBADF;
 	_cleanup_(close_fdp) int mount_fd = -EBADF;
-	mode_t type = 0;
+	struct source s = {
+		.path = source, .access = access, .mount_ns = mount_ns, .fd = -ECHILD, .e = e
+	};
 	int r;
 
 	if (!name_ok(name))
 		return err_set(e, -EINVAL, "not a name for a shared directory: %s", name);
 	if (dirfd < 0)
 		return err_errno(e, -errno, "cannot open %s", dir);
-	source_fd = open_source(source, &type, e);
-	if (source_fd < 0)
-		return source_fd;
-	mount_fd = clone_mounts(source_fd, access);
+	mount_fd = mount_ns < 0 ? copy_mounts(&s) : copy_mounts_there(&s);
 	if (mount_fd < 0)
-		return err_errno(e, mount_fd, "cannot bind mount %s", source);
-	r = make_target(dirfd, name, type);
+		return mount_fd;
+	r = make_target(dirfd, name, s.type);
 	if (r == 0 && move_mount(mount_fd, "", dirfd, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		r = -errno;
 	return r < 0 ? err_errno(e, r, "cannot bind mount %s on %s/%s", source, dir, name) : 0;

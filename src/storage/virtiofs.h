@@ -52,6 +52,16 @@ int virtiofs_share_add(const char *dir, const char *source, enum virtiofs_access
 		       const char *name, struct err *e);
 
 /**
+ * virtiofs_share_add_from() - As virtiofs_share_add(), of a source in another mount namespace
+ * @mount_ns:	Namespace in which @source is looked up, or -EBADF: our own
+ *
+ * What is mounted on the host later doesn't appear in our own namespace everywhere: mounts may be
+ * private, such as that in which CRI-O keeps its root file systems.
+ */
+int virtiofs_share_add_from(int mount_ns, const char *dir, const char *source,
+			    enum virtiofs_access access, const char *name, struct err *e);
+
+/**
  * virtiofs_spawn() - Start the daemon
  * @dir:	The directory with everything that is shared; its parent is writable
  * @ret_pid:	Process id of the daemon

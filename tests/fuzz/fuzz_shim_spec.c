@@ -10,7 +10,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
-static void rewrite(const uint8_t *data, size_t size, bool member)
+static void rewrite(const uint8_t *data, size_t size, bool member, bool crio)
 {
 	const struct spec_target target = { .id = "box", .rootfs = "/rootfs", .member = member };
 	_cleanup_(json_putp) struct json_object *spec = NULL;
@@ -20,6 +20,8 @@ static void rewrite(const uint8_t *data, size_t size, bool member)
 	struct err e = { 0 };
 
 	if (json_parse((const char *)data, size, "config.json", &spec, &e) < 0)
+		return;
+	if (crio && spec_from_crio(spec, &e) < 0)
 		return;
 	(void)spec_pod_from_config(spec, !member, &pod, &e);
 	(void)sandbox_files_mount(spec, "/bundle", &e);
@@ -41,7 +43,8 @@ static void rewrite(const uint8_t *data, size_t size, bool member)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	rewrite(data, size, false);
-	rewrite(data, size, true);
+	rewrite(data, size, false, false);
+	rewrite(data, size, true, false);
+	rewrite(data, size, false, true);
 	return 0;
 }

@@ -43,7 +43,7 @@ static void find(const char *config, const char *id, enum shim_role role)
 	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
 
 	write_config(config);
-	assert_int_equal(shim_pod_find(dir, "me", &pod, NULL), 0);
+	assert_int_equal(shim_pod_find(dir, "me", false, &pod, NULL), 0);
 	assert_string_equal(pod.id, id);
 	assert_int_equal(pod.role, role);
 }
@@ -63,11 +63,26 @@ static void test_whose_pod_it_is(void **state)
 	     "group", SHIM_MEMBER);
 }
 
+/* Who makes the pod may write annotations of containerd's names, but not of CRI-O's. */
+static void test_whose_pod_it_is_to_crio(void **state)
+{
+	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
+
+	write_config("{\"annotations\":{\"io.kubernetes.cri-o.ContainerType\":\"container\","
+		     "\"io.kubernetes.cri-o.SandboxID\":\"pod\","
+		     "\"io.kubernetes.cri.container-type\":\"sandbox\","
+		     "\"io.kubernetes.cri.sandbox-id\":\"another\","
+		     "\"io.containerd.runc.v2.group\":\"another\"}}");
+	assert_int_equal(shim_pod_find(dir, "me", true, &pod, NULL), 0);
+	assert_string_equal(pod.id, "pod");
+	assert_int_equal(pod.role, SHIM_MEMBER);
+}
+
 static void test_no_config_is_a_pod_of_its_own(void **state)
 {
 	_cleanup_(shim_pod_done) struct shim_pod pod = { 0 };
 
-	assert_int_equal(shim_pod_find("/nonexistent", "me", &pod, NULL), 0);
+	assert_int_equal(shim_pod_find("/nonexistent", "me", false, &pod, NULL), 0);
 	assert_string_equal(pod.id, "me");
 	assert_int_equal(pod.role, SHIM_SINGLE);
 }
@@ -78,7 +93,7 @@ static void test_broken_config(void **state)
 	struct err e = { 0 };
 
 	write_config("[1]");
-	assert_int_equal(shim_pod_find(dir, "me", &pod, &e), -EBADMSG);
+	assert_int_equal(shim_pod_find(dir, "me", false, &pod, &e), -EBADMSG);
 	assert_non_null(strstr(e.msg, "config.json"));
 }
 
@@ -139,6 +154,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_whose_pod_it_is),
+		cmocka_unit_test(test_whose_pod_it_is_to_crio),
 		cmocka_unit_test(test_no_config_is_a_pod_of_its_own),
 		cmocka_unit_test(test_broken_config),
 		cmocka_unit_test(test_path_of_the_socket),

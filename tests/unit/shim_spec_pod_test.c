@@ -17,6 +17,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "shim/sandbox_files.h"
+#include "shim/spec.h"
 #include "shim/spec_pod.h"
 
 static char dir[] = "/tmp/shim-spec-pod.XXXXXX";
@@ -89,6 +90,56 @@ static void test_limits_that_mean_none(void **state)
 	assert_int_equal(spec_pod_from_config(spec, true, &pod, NULL), 0);
 	assert_int_equal(pod.memory, 0);
 	assert_int_equal(pod.cpus, 0);
+}
+
+/* ---- config.json of CRI-O ---- */
+
+static void from_crio(const char *resources, const char *annotation, struct spec_pod *pod)
+{
+	_cleanup_(freep) char *text =
+		str_printf("{\"annotations\":{\"io.kubernetes.cri-o.ContainerType\":\"sandbox\","
+			   "\"io.kubernetes.cri-o.KubeName\":\"web\",\"podvm.io/debug\":\"yes\","
+			   "\"io.kubernetes.cri-o.Namespace\":\"shop\",\"%s\":\"%s\","
+			   "\"io.kubernetes.cri.sandbox-memory\":\"99\"},\"linux\":{}}",
+			   annotation, resources);
+	_cleanup_(json_putp) struct json_object *spec = parse(text);
+
+	assert_int_equal(spec_from_crio(spec, NULL), 0);
+	assert_int_equal(spec_pod_from_config(spec, true, pod, NULL), 0);
+}
+
+static void test_config_of_crio(void **state)
+{
+	static const char resources[] = "{\\\"cpu_period\\\":50000,\\\"cpu_quota\\\":75000,"
+					"\\\"memory_limit_in_bytes\\\":1048576}";
+	static const char *const annotations[] = { "pod-linux-resources.crio.io",
+						   "io.kubernetes.cri-o.PodLinuxResources" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(annotations); i++) {
+		_cleanup_(spec_pod_done) struct spec_pod pod = { 0 };
+
+		from_crio(resources, annotations[i], &pod);
+		assert_string_equal(pod.name, "web");
+		assert_string_equal(pod.namespace, "shop");
+		assert_string_equal(oci_map_get(&pod.annotations, "podvm.io/debug"), "yes");
+		assert_int_equal(pod.memory, 1048576);
+		assert_int_equal(pod.cpus, 2);
+	}
+}
+
+/* And what the pod says in containerd's name isn't one either. */
+static void test_crio_knows_no_limits(void **state)
+{
+	static const char *const nothing[] = { "null", "{}", "", "[1]",
+					       "{\\\"cpu_quota\\\":\\\"x\\\"}" };
+
+	for (size_t i = 0; i < ARRAY_SIZE(nothing); i++) {
+		_cleanup_(spec_pod_done) struct spec_pod pod = { 0 };
+
+		from_crio(nothing[i], "pod-linux-resources.crio.io", &pod);
+		assert_int_equal(pod.memory, 0);
+		assert_int_equal(pod.cpus, 0);
+	}
 }
 
 /* ---- PodSandboxConfig ---- */
@@ -263,6 +314,8 @@ int main(void)
 		cmocka_unit_test(test_config_of_a_sandbox),
 		cmocka_unit_test(test_config_of_a_single_container),
 		cmocka_unit_test(test_limits_that_mean_none),
+		cmocka_unit_test(test_config_of_crio),
+		cmocka_unit_test(test_crio_knows_no_limits),
 		cmocka_unit_test(test_pod_of_cri),
 		cmocka_unit_test(test_pod_of_cri_that_says_nothing),
 		cmocka_unit_test(test_network_of_the_host_by_cri),

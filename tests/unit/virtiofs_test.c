@@ -13,6 +13,7 @@
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -109,6 +110,63 @@ static void test_directory_and_file(void **state)
 	assert_int_equal(access(in_dir(f, "source/new"), F_OK), 0);
 }
 
+static int stay(void *arg)
+{
+	const int *fds = arg;
+	char c;
+
+	return read(fds[0], &c, 1) > 0;
+}
+
+/* A mount namespace like ours, in which nothing appears that is mounted here from now on. */
+static int other_namespace(int *ret_release)
+{
+	_Alignas(16) static char stack[16 << 10];
+	_cleanup_(freep) char *path = NULL;
+	int fds[2];
+	pid_t pid;
+	int fd;
+
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	pid = clone(stay, stack + sizeof(stack), CLONE_NEWNS | SIGCHLD, fds);
+	assert_true(pid > 0);
+	path = str_printf("/proc/%d/ns/mnt", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	assert_int_equal(write(fds[1], "", 1), 1);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	close(fds[0]);
+	*ret_release = fds[1];
+	return fd;
+}
+
+static void test_source_in_another_mount_namespace(void **state)
+{
+	struct fixture *f = *state;
+	int release;
+	int ns;
+
+	/* There it's what was mounted before. */
+	assert_int_equal(mount("tmpfs", in_dir(f, "source/below"), "tmpfs", 0, "size=1m"), 0);
+	assert_int_equal(mount(NULL, in_dir(f, "source/below"), NULL, MS_PRIVATE, NULL), 0);
+	assert_int_equal(try_create(in_dir(f, "source/below/here")), 0);
+	ns = other_namespace(&release);
+	assert_int_equal(umount(in_dir(f, "source/below")), 0);
+	assert_int_equal(access(in_dir(f, "source/below/here"), F_OK), -1);
+	if (virtiofs_share_add_from(ns, f->shared, in_dir(f, "source/below"), VIRTIOFS_WRITABLE,
+				    "0", &f->e) < 0)
+		fail_msg("%s", f->e.msg);
+	assert_int_equal(access(in_dir(f, "shared/0/here"), F_OK), 0);
+	assert_int_equal(virtiofs_share_add_from(ns, f->shared, "/nonexistent", VIRTIOFS_WRITABLE,
+						 "1", &f->e),
+			 -ENOENT);
+	assert_int_equal(virtiofs_share_add_from(release, f->shared, f->source, VIRTIOFS_WRITABLE,
+						 "1", &f->e),
+			 -EINVAL);
+	close(ns);
+	close(release);
+}
+
 static void mount_below(struct fixture *f)
 {
 	assert_int_equal(mount("tmpfs", in_dir(f, "source/below"), "tmpfs", 0, "size=1m"), 0);
@@ -196,6 +254,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_directory_and_file),
+		T(test_source_in_another_mount_namespace),
 		T(test_readonly_is_deep),
 		T(test_readonly_but_what_is_below),
 		T(test_refused),
