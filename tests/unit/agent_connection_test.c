@@ -23,7 +23,7 @@
 #include "base/cleanup.h"
 #include "base/str.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define SERVICE	    (&podvm__agent__v1__agent__descriptor)
 
 struct fixture {

@@ -21,7 +21,7 @@
 #include "sandbox/sandbox-internal.h"
 #include "vmm/vmm-internal.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define METHODS	    32
 #define DISKS	    2
 

@@ -23,7 +23,7 @@
 #include "sandbox/control.h"
 #include "sandbox/sandbox-internal.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define METHODS	    32
 
 /**

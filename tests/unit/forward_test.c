@@ -23,7 +23,7 @@
 #include "proto/agent.pb-c.h"
 #include "sandbox/forward.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define METHODS	    64
 
 /**

@@ -20,7 +20,7 @@
 #include "sandbox/sandbox-internal.h"
 #include "vmm/vmm-internal.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define METHODS	    64
 #define MIB	    ((uint64_t)1 << 20)
 

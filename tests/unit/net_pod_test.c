@@ -27,7 +27,7 @@
 #include "net/pod.h"
 #include "net/pod_internal.h"
 
-#define TIMEOUT_MS 10000
+#define TIMEOUT_MS 60000
 
 /* The namespace of the "pod", and that of the other ends of its links. */
 static char pod_ns[32];
@@ -77,12 +77,14 @@ static void need_root(void)
 
 /*
  * Everything in the namespace that could have changed, as text. What counts up is left out, and
- * whether links have a carrier: that comes a while after they are up.
+ * whether links have a carrier: that comes a while after they are up. (ip complains of other
+ * namespaces that come and go.)
  */
 static char *look(void)
 {
 	static const char script[] =
-		"for what in link addr route '-6 route' neigh rule; do ip -n $pod -d $what show; "
+		"for what in link addr route '-6 route' neigh rule; do "
+		"ip -n $pod -d $what show 2>/dev/null; "
 		"done | sed 's/ state [A-Z]*//; s/NO-CARRIER,//; s/,LOWER_UP//';"
 		"tc -n $pod qdisc show; for dev in $(ip -n $pod -br link | sed 's/[@ ].*//'); do "
 		"tc -n $pod filter show dev $dev ingress; done";
@@ -93,6 +95,22 @@ static char *look(void)
 	s.argv = (char *[]){ (char *)"sh", (char *)"-c", (char *)script, NULL };
 	assert_int_equal(spawn_run(&s, TIMEOUT_MS, &text, NULL), 0);
 	return text;
+}
+
+/* The same, when links that have a carrier have got their link-local addresses as well. */
+static char *look_first(void)
+{
+	static char wait[] =
+		"links() { ip -n $pod -d -o link | grep 'LOWER_UP.*addrgenmode eui64' | "
+		"grep -vc LOOPBACK; }; "
+		"until [ $(ip -n $pod -6 -o addr | grep -c 'inet6 fe80') -ge $(links) ]; do "
+		"sleep 0.1; done";
+	struct spawn s = SPAWN_INIT;
+
+	s.path = "/bin/sh";
+	s.argv = (char *[]){ (char *)"sh", (char *)"-c", wait, NULL };
+	assert_int_equal(spawn_run(&s, TIMEOUT_MS, NULL, NULL), 0);
+	return look();
 }
 
 static void assert_unchanged(char *before)
@@ -150,7 +168,7 @@ static void test_read(void **state)
 		   "permanent && "
 		   "ip -n $pod neigh add 10.77.0.3 lladdr ee:ee:ee:ee:ee:01 dev eth0 nud stale"),
 		0);
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	c = net_pod_config(pod);
 	assert_int_equal(c->n_interfaces, 1);
@@ -275,7 +293,7 @@ static void test_redirect(void **state)
 	char *before;
 
 	need_root();
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	connect_pod(pod);
 	assert_passes(net_pod_tap(pod, 0), "far0");
@@ -293,7 +311,7 @@ static void test_two_interfaces(void **state)
 	assert_int_equal(sh("ip -n $pod link add net1 type veth peer name far1 netns $peer && "
 			    "ip -n $pod link set net1 up && ip -n $peer link set far1 up"),
 			 0);
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	assert_int_equal(net_pod_config(pod)->n_interfaces, 2);
 	connect_pod(pod);
@@ -316,7 +334,7 @@ static void check_stacked(const char *add, const char *peer)
 			 0);
 	need(add);
 	assert_int_equal(sh("ip -n $pod link set eth0 up"), 0);
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	connect_pod(pod);
 	assert_passes(net_pod_tap(pod, 0), peer);
@@ -369,7 +387,7 @@ static void test_tap(void **state)
 	foreign = net_ns_run(ns, open_foreign_tap, NULL);
 	assert_true(foreign >= 0);
 	assert_int_equal(sh("ip -n $pod link del eth0 && ip -n $pod link set tap0 up"), 0);
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	connect_pod(pod);
 	make_frame(&f, "through two taps");
@@ -433,7 +451,7 @@ static void test_qdisc_there(void **state)
 	assert_int_equal(sh("ip -n $pod link add net1 type veth peer name far1 netns $peer && "
 			    "ip -n $pod link set net1 up && tc -n $pod qdisc add dev net1 ingress"),
 			 0);
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	assert_int_equal(net_pod_connect(pod, &e), -EBUSY);
 	assert_non_null(strstr(e.msg, "net1"));
@@ -475,7 +493,7 @@ static void test_undo_after_crash(void **state)
 	pid_t child;
 
 	need_root();
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	assert_int_equal(net_pod_journal(pod, keep_line, line), 0);
 	net_pod_free(pod);
@@ -502,7 +520,7 @@ static void test_undo_while_running(void **state)
 	char *before;
 
 	need_root();
-	before = look();
+	before = look_first();
 	pod = open_pod();
 	assert_int_equal(net_pod_journal(pod, keep_line, line), 0);
 	connect_pod(pod);
@@ -524,7 +542,7 @@ static void test_undo_gone(void **state)
 	net_pod_free(pod);
 	/* Another namespace at that path: it isn't touched. */
 	assert_int_equal(sh("tc -n $pod qdisc add dev eth0 ingress"), 0);
-	before = look();
+	before = look_first();
 	snprintf(other, sizeof(other), "1%s", line);
 	assert_int_equal(net_pod_undo(other), 0);
 	assert_unchanged(before);

@@ -20,7 +20,7 @@
 #include "vmm/qmp.h"
 
 #define GREETING    "{\"QMP\": {\"version\": {}, \"capabilities\": [\"oob\"]}}\r\n"
-#define PATIENCE_MS 5000
+#define PATIENCE_MS 60000
 
 /* A client and the other end of its socket. */
 struct bed {

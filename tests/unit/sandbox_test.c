@@ -18,7 +18,7 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/sandbox-internal.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define METHODS	    32
 
 struct fixture {

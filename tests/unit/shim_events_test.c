@@ -23,7 +23,7 @@
 #include "shim/events.h"
 #include "ttrpc/ttrpc.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 /**
  * struct fixture - A containerd that takes events

@@ -20,7 +20,7 @@
 /* Strings of messages are `char *` in protobuf-c, though nobody writes to them. */
 #pragma GCC diagnostic ignored "-Wdiscarded-qualifiers"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define S(name)	    Containerd__Runtime__Sandbox__V1__##name
 #define SERVICE	    (&containerd__runtime__sandbox__v1__sandbox__descriptor)
 

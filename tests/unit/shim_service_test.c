@@ -16,7 +16,7 @@
 #include "proto/task.pb-c.h"
 #include "shim_fixture.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define T(name)	    Containerd__Task__V2__##name
 
 /* Call a method. Return: 0 or the errno of its status, with @e set */

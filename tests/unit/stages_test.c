@@ -12,7 +12,7 @@
 
 #include "sandbox/stages.h"
 
-#define DEADLINE_MS 10000
+#define DEADLINE_MS 60000
 
 /**
  * struct work - What the stages of a test do

@@ -22,7 +22,7 @@
 #include "proto/agent.pb-c.h"
 #include "sandbox/streams.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define METHODS	    32
 #define PIPE_SIZE   65536
 

@@ -17,7 +17,7 @@
 #include "loop/loop.h"
 #include "ttrpc/ttrpc.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 /**
  * struct peer - Our end of the socket

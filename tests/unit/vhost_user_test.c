@@ -23,7 +23,7 @@
 #include "storage/vhost_user_relay.h"
 #include "storage/virtiofs.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 
 struct fixture {
 	struct loop *loop;

@@ -228,7 +228,7 @@ static void test_daemon_serves(void **state)
 	struct fixture *f = *state;
 	_cleanup_(close_fdp) int pidfd = -EBADF;
 	_cleanup_(close_fdp) int fd = -EBADF;
-	struct timeval deadline = { .tv_sec = 20 };
+	struct timeval deadline = { .tv_sec = 60 };
 	pid_t pid;
 
 	add(f, f->source, VIRTIOFS_READONLY_ALL, "0");
@@ -245,7 +245,7 @@ static void test_daemon_serves(void **state)
 	assert_int_equal(msg.request, 1);
 	assert_int_equal(msg.size, 8);
 	close(TAKE_FD(fd));
-	assert_in_range(spawn_wait(pidfd, 20000), 0, 1);
+	assert_in_range(spawn_wait(pidfd, 60000), 0, 1);
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)

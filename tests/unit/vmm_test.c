@@ -17,7 +17,7 @@
 #include "fake_qemu.h"
 #include "vmm/vmm-internal.h"
 
-#define PATIENCE_MS 10000
+#define PATIENCE_MS 60000
 
 static char self[PATH_MAX];
 

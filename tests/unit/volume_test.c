@@ -28,7 +28,7 @@
 #include "sandbox/volume.h"
 #include "sandbox/volume_tree.h"
 
-#define DEADLINE_MS 20000
+#define DEADLINE_MS 60000
 #define METHODS	    64
 
 /**
