@@ -216,6 +216,16 @@ static struct link *find_by_name(struct link_list *list, const char *name)
 	return NULL;
 }
 
+static int set_mac(int fd, uint32_t index, const uint8_t mac[6])
+{
+	struct ifinfomsg h = { .ifi_family = AF_UNSPEC, .ifi_index = (int)index };
+	struct nl_request req;
+
+	nl_start(&req, RTM_NEWLINK, 0, &h, sizeof(h));
+	nl_attr(&req, IFLA_ADDRESS, mac, 6);
+	return nl_call(fd, &req, NULL, NULL);
+}
+
 /* Change a device. @name and @mtu: NULL and 0 leave them. */
 static int set_link(int fd, uint32_t index, const char *name, uint32_t mtu, bool up)
 {
@@ -285,18 +295,40 @@ static int set_ipv6(const char *device, const Podvm__Agent__V1__Interface *i, st
 	return sysctl_set(name, "1", e);
 }
 
-static int configure_interface(int fd, struct link_list *links,
-			       const Podvm__Agent__V1__Interface *i, struct err *e)
+/* The device that an interface is for; it has the interface's address then. */
+static int select_device(int fd, struct link_list *links, const Podvm__Agent__V1__Interface *i,
+			 struct link **ret, struct err *e)
 {
-	struct link *l;
+	const char *selector = *i->device_mac ? i->device_mac : i->mac;
+	uint8_t device[6];
 	uint8_t mac[6];
 	int r;
 
-	if (mac_parse(i->mac, mac) < 0 || !name_valid(i->name) || i->mtu > MTU_MAX)
+	if (mac_parse(i->mac, mac) < 0 || mac_parse(selector, device) < 0)
+		return err_set(e, -EINVAL, "invalid address %.32s %.32s", i->mac, i->device_mac);
+	*ret = find_by_mac(links, device);
+	if (!*ret)
+		return err_set(e, -ENODEV, "there is no network device %s", selector);
+	if (!*i->device_mac)
+		return 0;
+	r = set_mac(fd, (*ret)->index, mac);
+	if (r < 0)
+		return err_errno(e, r, "cannot give %s the address %s", (*ret)->name, i->mac);
+	memcpy((*ret)->mac, mac, sizeof(mac));
+	return 0;
+}
+
+static int configure_interface(int fd, struct link_list *links,
+			       const Podvm__Agent__V1__Interface *i, struct err *e)
+{
+	struct link *l = NULL;
+	int r;
+
+	if (!name_valid(i->name) || i->mtu > MTU_MAX)
 		return err_set(e, -EINVAL, "invalid interface %.32s %.32s", i->name, i->mac);
-	l = find_by_mac(links, mac);
-	if (!l)
-		return err_set(e, -ENODEV, "there is no network device %s", i->mac);
+	r = select_device(fd, links, i, &l, e);
+	if (r < 0)
+		return r;
 	r = rename_link(fd, links, l, i->name);
 	if (r < 0)
 		return err_errno(e, r, "cannot rename %s to %s", l->name, i->name);

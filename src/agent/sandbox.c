@@ -46,13 +46,16 @@ HANDLER(serve_hello)
 	PB(HelloResponse) resp = PODVM__AGENT__V1__HELLO_RESPONSE__INIT;
 	struct sysinfo info = { 0 };
 	struct utsname uts = { 0 };
+	struct timespec now = { 0 };
 
 	uname(&uts);
+	clock_gettime(CLOCK_BOOTTIME, &now);
 	sysinfo(&info);
 	resp.version = (char *)PODVM_VERSION;
 	resp.kernel = uts.release;
 	resp.boot_us = a->boot_us;
 	resp.boot_tsc = a->boot_tsc;
+	resp.uptime_us = (uint64_t)now.tv_sec * 1000000 + (uint64_t)now.tv_nsec / 1000;
 	resp.cpus = (uint32_t)sysconf(_SC_NPROCESSORS_ONLN);
 	resp.memory_total = (uint64_t)info.totalram * info.mem_unit;
 	ttrpc_reply(call, &resp.base);

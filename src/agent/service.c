@@ -47,6 +47,7 @@ static const ttrpc_handler handlers[] = {
 	serve_read_volume,
 	serve_lookup_devices,
 	serve_resize,
+	serve_prepare_template,
 };
 
 static struct ttrpc_service service = {

@@ -80,5 +80,6 @@ HANDLER(serve_update_volume);
 HANDLER(serve_read_volume);
 HANDLER(serve_lookup_devices);
 HANDLER(serve_resize);
+HANDLER(serve_prepare_template);
 
 #endif

@@ -142,6 +142,8 @@ __attribute__((noreturn)) static void child_main(const struct spawn *s, const ch
 		if (getppid() != parent)
 			_exit(127);
 	}
+	if (code == 0 && s->prepare)
+		code = -s->prepare(s->prepare_data);
 	if (code == 0)
 		code = -child_fds(s, &status_fd);
 	if (code == 0 && s->cwd && chdir(s->cwd) < 0)

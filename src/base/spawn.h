@@ -32,6 +32,9 @@ struct spawn {
 		int target; /* number in the child, > 2 */
 	} fds[SPAWN_MAX_FDS];
 	size_t n_fds;
+	/* Runs in the child before it gets its descriptors: 0 or a negative errno; NULL: nothing */
+	int (*prepare)(void *data);
+	void *prepare_data;
 	uid_t uid;	  /* run as this user and the group of the same number, 0: as we do */
 	gid_t group;	  /* with @uid: one more group, 0: none */
 	bool survive;	  /* don't die with the parent */

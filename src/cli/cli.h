@@ -53,6 +53,7 @@ int cli_rm(struct cli *cli, int argc, char **argv);
 int cli_events(struct cli *cli, int argc, char **argv);
 int cli_stats(struct cli *cli, int argc, char **argv);
 int cli_image(struct cli *cli, int argc, char **argv);
+int cli_template(struct cli *cli, int argc, char **argv);
 int cli_check(struct cli *cli, int argc, char **argv);
 
 /* ---- options ---- */

@@ -21,6 +21,7 @@ static const struct cli_verb verbs[] = {
 	{ "kill", cli_kill, "Send a signal to containers" },
 	{ "rm", cli_rm, "Remove containers" },
 	{ "image", cli_image, "Manage images, and the guest image" },
+	{ "template", cli_template, "Manage the templates that machines are copies of" },
 	{ "check", cli_check, "Find out what this machine can do" },
 };
 

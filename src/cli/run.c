@@ -386,8 +386,13 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		.timings = run->options.timings,
 		.began_us = run->began_us,
 	};
+	_cleanup_(freep) char *templates = str_printf("%s/templates", config->cache);
 	int r;
 
+	if (!templates)
+		return err_oom(e);
+	if (config->template_enabled == CONFIG_YES && !run->options.no_template)
+		c.sandbox.templates = templates;
 	r = fill_machine(run, &c.sandbox, e);
 	if (r == 0 && run->plan.n_volumes > 0)
 		r = private_mounts(e);

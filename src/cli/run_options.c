@@ -67,6 +67,8 @@ int run_options_parse(int argc, char **argv, struct run_options *o, int *ret_res
 		{ "vmm", 0, CLI_STRING, &o->vmm, "NAME", "Virtual machine monitor (qemu)" },
 		{ "machine", 0, CLI_STRING, &o->machine, "TYPE", "microvm or q35" },
 		{ "accel", 0, CLI_STRING, &o->accel, "auto|kvm|tcg", "KVM or emulation" },
+		{ "no-template", 0, CLI_FLAG, &o->no_template, NULL,
+		  "Boot, even if there is a template" },
 		{ "debug", 0, CLI_FLAG, &o->debug, NULL,
 		  "Guest image with a shell, all kernel messages" },
 		{ "timings", 0, CLI_FLAG, &o->timings, NULL, "Print how long each stage took" },

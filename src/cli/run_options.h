@@ -65,6 +65,7 @@ struct run_options {
 	const char *machine;
 	const char *accel;
 	bool debug;
+	bool no_template;
 	bool timings;
 };
 

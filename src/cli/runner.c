@@ -341,6 +341,8 @@ static void on_sandbox_started(void *data, const struct err *e)
 	c->state->vmm_pid = vmm_pid(sandbox_vmm(r->sandbox));
 	ret = str_set(&c->state->accel,
 		      vmm_accel(sandbox_vmm(r->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
+	if (ret == 0)
+		ret = str_set(&c->state->template, sandbox_template(r->sandbox));
 	r->container_config = (struct container_config){
 		.id = c->sandbox.rundir->id,
 		.spec = c->spec,
@@ -422,7 +424,8 @@ static void print_timings(const struct runner *r, uint64_t prepared_us)
 	const struct stage_timing *timings;
 	size_t n = sandbox_timings(r->sandbox, &timings);
 
-	fprintf(stderr, "podvm: timings\n");
+	fprintf(stderr, "podvm: timings%s\n",
+		sandbox_template(r->sandbox) ? " (copy of a template)" : "");
 	print_timing("prepare", prepared_us - r->config->began_us);
 	for (size_t i = 0; i < n; i++)
 		print_timing(timings[i].name, timings[i].us);

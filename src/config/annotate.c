@@ -16,6 +16,7 @@ static const struct {
 	{ "podvm.io/guest-overhead", "vm", "guest_overhead" },
 	{ "podvm.io/scratch-size", "vm", "scratch_size" },
 	{ "podvm.io/rootfs", "storage", "rootfs" },
+	{ "podvm.io/template", "template", "enabled" },
 	{ "podvm.io/debug", "vm", "debug" },
 	{ "podvm.io/machine", "vmm", "machine" },
 	{ "podvm.io/boot-timeout", "start", "boot_timeout" },

@@ -68,6 +68,10 @@ struct config {
 	uint64_t scratch_size;	 /* writable layer */
 	unsigned int debug;	 /* enum config_switch: debug variant of the guest image */
 
+	/* [template] */
+	unsigned int template_enabled; /* enum config_switch */
+	uint64_t template_size;	       /* of all of them, on the disk */
+
 	/* [storage] */
 	enum config_rootfs rootfs; /* of containerd's containers */
 

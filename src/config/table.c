@@ -87,6 +87,12 @@ const struct config_key config_keys[] = {
 	{ "vm", "debug", CONFIG_ENUM, AT(debug), 0, 0, switch_words, "no",
 	  "Whether the debug variant of the guest image is used, whose kernel prints all it has to say." },
 
+	{ "template", "enabled", CONFIG_ENUM, AT(template_enabled), 0, 0, switch_words, "yes",
+	  "Whether machines start as copies of one that has booted. It is made in the background when\n"
+	  "there is none of the kind, see podvm-template(1). Copies share memory, see security.md." },
+	{ "template", "size", CONFIG_SIZE, AT(template_size), 0, TIB, NULL, "4G",
+	  "What all templates may take on the disk. Those that were used least recently have to go." },
+
 	{ "storage", "rootfs", CONFIG_ENUM, AT(rootfs), 0, 0, rootfs_words, "block",
 	  "How containers of containerd get their root file system: as block devices where that's\n"
 	  "possible, or always through virtiofs, directly from containerd's snapshot." },

@@ -124,8 +124,7 @@ static void tap_name(int link, char name[static IFNAMSIZ])
 	snprintf(name, IFNAMSIZ, NET_POD_TAP_PREFIX "%d", link);
 }
 
-/* Return: Descriptor, or a negative errno (-EBUSY: somebody has it) */
-static int make_tap(const char *name)
+int net_tap_open(const char *name)
 {
 	_cleanup_(close_fdp) int fd = open(TUN, O_RDWR | O_NONBLOCK | O_CLOEXEC);
 	struct ifreq ifr = { .ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR | IFF_TUN_EXCL };
@@ -167,7 +166,7 @@ static int make_devices(void *data)
 		char name[IFNAMSIZ];
 
 		tap_name(pod->taps[i].link, name);
-		pod->taps[i].fd = make_tap(name);
+		pod->taps[i].fd = net_tap_open(name);
 		if (pod->taps[i].fd < 0)
 			return pod->taps[i].fd;
 	}

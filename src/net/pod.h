@@ -130,4 +130,11 @@ void net_pod_free(struct net_pod *pod);
  */
 int net_pod_undo(const char *line);
 
+/**
+ * net_tap_open() - Make a tap device in this process's network namespace, as monitors take it
+ *
+ * Return: Its descriptor, or a negative errno (-EBUSY: there is one of this name)
+ */
+int net_tap_open(const char *name);
+
 #endif

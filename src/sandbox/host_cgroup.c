@@ -214,6 +214,11 @@ void host_cgroup_leave(const char *path)
 	(void)host_cgroup_remove(path);
 }
 
+void host_cgroup_top(void)
+{
+	(void)each_hierarchy("", leave_one);
+}
+
 int host_cgroup_remove(const char *path)
 {
 	int r = each_hierarchy(path, remove_one);

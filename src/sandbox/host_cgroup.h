@@ -36,6 +36,9 @@ int host_cgroup_join(const char *path, struct err *e);
 /** host_cgroup_leave() - Move this process to the top, then host_cgroup_remove() */
 void host_cgroup_leave(const char *path);
 
+/** host_cgroup_top() - Move this process to the top, out of whatever pod it was started for */
+void host_cgroup_top(void);
+
 /**
  * host_cgroup_remove() - Kill whoever is left in a cgroup but ourselves, and remove it
  * @path:	That of a sandbox alone

@@ -54,6 +54,7 @@ struct rundir_state {
 	char *network;	   /* "user" or "none" */
 	char **ports;	   /* as in -p, ended by NULL; may be NULL */
 	char *vmm;	   /* "qemu" */
+	char *template;	   /* key of what the machine is a copy of, empty: it has booted */
 	char *accel;	   /* "kvm" or "tcg", empty until it runs */
 	char *error;	   /* why it ended, if not because the container did; may be empty */
 	char *stop_signal; /* number as text */

@@ -6,6 +6,7 @@
 
 #include "base/list.h"
 #include "sandbox/sandbox.h"
+#include "sandbox/template.h"
 
 enum sandbox_state {
 	SANDBOX_NEW,
@@ -37,6 +38,15 @@ struct sandbox {
 	bool shares_joined;		   /* the relay has brought them together */
 	int uid_fd;			   /* keeps the monitor's user ours */
 	struct vmm *vmm;
+
+	struct template template; /* that it's a copy of, or would be */
+	enum template_nic template_nic;
+	enum vmm_accel accel;	  /* decided for the template */
+	bool template_wanted;	  /* there is none that can be used */
+	bool no_template;	  /* it didn't work */
+	bool cloned;		  /* the machine is a copy */
+	struct loop_child *maker; /* starts the process that makes one */
+
 	uint64_t guest_memory; /* MemTotal at the boot */
 	struct list growths;   /* struct growth */
 	struct list disks;     /* of containers, see disks.h */

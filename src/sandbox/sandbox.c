@@ -8,6 +8,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/clone.h"
 #include "sandbox/disks.h"
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
@@ -49,6 +50,11 @@ uint64_t sandbox_booted_ns(const struct sandbox *sb)
 	return sb->booted_ns;
 }
 
+const char *sandbox_template(const struct sandbox *sb)
+{
+	return sb->cloned ? sb->template.key : NULL;
+}
+
 void sandbox_note_timings(struct sandbox *sb, const struct stages *stages)
 {
 	for (size_t i = 0; i < stages->n_timings && sb->n_timings < SANDBOX_MAX_TIMINGS; i++)
@@ -74,6 +80,7 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 	sb->lost_data = data;
 	sb->share_fd = -EBADF;
 	sb->uid_fd = -EBADF;
+	sb->template = TEMPLATE_INIT;
 	list_init(&sb->share_waits);
 	list_init(&sb->growths);
 	sb->console_fd = -EBADF;
@@ -98,12 +105,25 @@ void sandbox_add_console(const struct sandbox *sb, struct err *e)
 		err_hint(e, "the guest's console is empty");
 }
 
+static void on_started(void *obj, const struct err *e);
+
+static int run_stages(struct sandbox *sb)
+{
+	sb->loss = (struct err){ 0 };
+	return stages_run(&sb->stages, sb->loop, sandbox_start_stages, sandbox_n_start_stages, 0,
+			  on_started, sb);
+}
+
 static void on_started(void *obj, const struct err *e)
 {
 	struct sandbox *sb = obj;
 
+	if (e && clone_retry(sb, e) && run_stages(sb) == 0)
+		return;
 	sandbox_note_timings(sb, &sb->stages);
 	set_state(sb, e ? SANDBOX_STOPPED : SANDBOX_RUNNING);
+	if (!e)
+		clone_booted(sb);
 	sb->started(sb->started_data, e);
 }
 
@@ -113,8 +133,7 @@ int sandbox_start(struct sandbox *sb, sandbox_done done, void *data)
 
 	sb->started = done;
 	sb->started_data = data;
-	r = stages_run(&sb->stages, sb->loop, sandbox_start_stages, sandbox_n_start_stages, 0,
-		       on_started, sb);
+	r = run_stages(sb);
 	if (r == 0)
 		set_state(sb, SANDBOX_STARTING);
 	return r;
@@ -242,5 +261,6 @@ void sandbox_free(struct sandbox *sb)
 		return;
 	stages_abort(&sb->stages);
 	end_everything(sb);
+	clone_done(sb);
 	free(sb);
 }

@@ -62,6 +62,8 @@ struct sandbox_share {
  * @sysctl:	Kernel parameters to set in the guest, or NULL
  * @shared_pid:	The guest keeps a PID namespace for all containers
  * @state_dir:	Where what was found out about the machine is remembered
+ * @templates:	Directory of the templates, see template.h; NULL: it boots
+ * @config_file: Configuration of whoever makes one, NULL: that of the environment
  * @agent_timeout_ms: How long the agent may not answer before the guest is given up
  * @uid_base:	First of the users that monitors run as (monitor_uid.h), 0: as we do
  * @boot_timeout_ms: Deadline from the start of the monitor to the agent's first answer
@@ -87,6 +89,8 @@ struct sandbox_config {
 	const struct oci_map *sysctl;
 	bool shared_pid;
 	const char *state_dir;
+	const char *templates;
+	const char *config_file;
 	uint64_t agent_timeout_ms;
 	uid_t uid_base;
 	uint64_t boot_timeout_ms;
@@ -130,6 +134,9 @@ struct ttrpc_client *sandbox_agent(struct sandbox *sb);
 
 /** sandbox_booted_ns() - Wall clock when the guest's kernel began, 0: it doesn't run yet */
 uint64_t sandbox_booted_ns(const struct sandbox *sb);
+
+/** sandbox_template() - Key of the template that it's a copy of, NULL: it has booted */
+const char *sandbox_template(const struct sandbox *sb);
 
 /** sandbox_network() - What the guest's network is, NULL: none */
 const struct net_config *sandbox_network(const struct sandbox *sb);

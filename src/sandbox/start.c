@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/clone.h"
 #include "sandbox/monitor_uid.h"
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
@@ -23,6 +24,9 @@
 #define CONSOLE_LOG_MAX ((size_t)256 << 10)
 #define MEMORY_MIN	((uint64_t)64 << 20)
 #define ENTROPY_BYTES	64
+
+/* How long a copy may take to answer; then it's no good, and booting is faster than waiting. */
+#define CLONE_TIMEOUT_MS ((uint64_t)30000)
 
 void sandbox_journal_process(struct sandbox *sb, const char *what, pid_t pid)
 {
@@ -105,20 +109,7 @@ static int start_vmm(void *obj, struct err *e)
 	const struct sandbox_config *c = sb->config;
 	_cleanup_(close_fdp) int rootfs = open(c->image->rootfs_path, O_RDONLY | O_CLOEXEC);
 	_cleanup_(close_fdp) int nic = -EBADF;
-	struct vmm_config config = {
-		.binary = c->binary,
-		.machine = c->machine,
-		.accel = c->accel,
-		.kernel = c->image->kernel_path,
-		.cmdline = c->image->cmdline,
-		.rootfs_fd = rootfs,
-		.vcpus = c->vcpus,
-		.memory = c->memory,
-		.max_vcpus = c->max_vcpus,
-		.max_memory = c->max_memory,
-		.debug = c->debug,
-		.state_dir = c->state_dir,
-	};
+	struct vmm_config config;
 	int r;
 
 	if (c->memory < MEMORY_MIN) {
@@ -130,11 +121,14 @@ static int start_vmm(void *obj, struct err *e)
 	}
 	if (rootfs < 0)
 		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
+	template_machine(c, &config);
+	config.rootfs_fd = rootfs;
 	r = take_uid(sb, &config.uid, e);
 	if (r < 0)
 		return r;
 	nic = sandbox_add_nics(sb, &config);
 	sandbox_add_shares(sb, &config);
+	clone_prepare(sb, &config);
 	sb->console_fd = openat(c->rundir->fd, "console.log",
 				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (sb->console_fd < 0)
@@ -149,6 +143,7 @@ static int start_vmm(void *obj, struct err *e)
 		return r;
 	sandbox_journal_process(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
 	sandbox_shares_given(sb);
+	clone_given(sb);
 	return STAGE_PENDING;
 }
 
@@ -190,11 +185,13 @@ static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *
 
 	sb->call = NULL;
 	if (!e) {
-		sb->booted_ns = booted_ns(hello->boot_us);
+		sb->booted_ns = booted_ns(hello->uptime_us);
 		sb->guest_memory = hello->memory_total;
 		log_info("guest is up",
-			 "sandbox=%s kernel=%s boot_us=%llu boot_tsc=%llu cpus=%u memory=%llu",
-			 sb->config->rundir->id, log_quote(kernel, sizeof(kernel), hello->kernel),
+			 "sandbox=%s template=%s kernel=%s boot_us=%llu boot_tsc=%llu cpus=%u "
+			 "memory=%llu",
+			 sb->config->rundir->id, sb->cloned ? sb->template.key : "-",
+			 log_quote(kernel, sizeof(kernel), hello->kernel),
 			 (unsigned long long)hello->boot_us, (unsigned long long)hello->boot_tsc,
 			 hello->cpus, (unsigned long long)hello->memory_total);
 		stages_next(&sb->stages, NULL);
@@ -211,6 +208,7 @@ static int start_agent(void *obj, struct err *e)
 {
 	Podvm__Agent__V1__HelloRequest req = PODVM__AGENT__V1__HELLO_REQUEST__INIT;
 	struct sandbox *sb = obj;
+	uint64_t timeout = sb->config->boot_timeout_ms;
 	int fd = vmm_agent_fd(sb->vmm);
 	int r;
 
@@ -221,8 +219,9 @@ static int start_agent(void *obj, struct err *e)
 		return err_errno(e, r, "cannot use the channel to the agent");
 	sandbox_watch_agent(sb);
 	req.version = (char *)PODVM_VERSION;
-	r = agent_call(sb->agent, "Hello", &req.base, sb->config->boot_timeout_ms, on_hello, sb,
-		       &sb->call);
+	if (sb->cloned)
+		timeout = MIN(timeout, CLONE_TIMEOUT_MS);
+	r = agent_call(sb->agent, "Hello", &req.base, timeout, on_hello, sb, &sb->call);
 	return r < 0 ? err_errno(e, r, "cannot call the agent") : STAGE_PENDING;
 }
 
@@ -304,6 +303,8 @@ static int configure(void *obj, struct err *e)
 	}
 	if (sandbox_network(sb))
 		network_message_fill(network, sandbox_network(sb), &req);
+	if (sb->cloned && req.n_interfaces > 0)
+		req.interfaces[0]->device_mac = (char *)TEMPLATE_MAC;
 	r = agent_call(sb->agent, "ConfigureSandbox", &req.base, AGENT_TIMEOUT_MS, on_configured,
 		       sb, &sb->call);
 	explicit_bzero(entropy, sizeof(entropy));

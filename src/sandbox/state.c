@@ -47,6 +47,7 @@ static const struct field {
 	FIELD(FIELD_INT, "vmm_pid", vmm_pid),
 	FIELD(FIELD_STRING, "vmm", vmm),
 	FIELD(FIELD_STRING, "accel", accel),
+	FIELD(FIELD_STRING, "template", template),
 	FIELD(FIELD_INT, "vcpus", vcpus),
 	FIELD(FIELD_U64, "memory", memory),
 	FIELD(FIELD_STRING, "network", network),

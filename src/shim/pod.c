@@ -150,6 +150,11 @@ static int set_machine(struct pod *p, struct err *e)
 	c->debug = p->config.debug;
 	c->agent_timeout_ms = p->config.agent_timeout;
 	c->boot_timeout_ms = p->config.boot_timeout;
+	p->templates = str_printf("%s/templates", p->config.cache);
+	if (!p->templates)
+		return err_oom(e);
+	if (p->config.template_enabled == CONFIG_YES)
+		c->templates = p->templates;
 	return 0;
 }
 
@@ -308,6 +313,7 @@ int pod_prepare(struct pod *p, const struct pod_request *request, struct err *e)
 		r = set_size(p, request->spec, e);
 	if (r == 0)
 		r = set_machine(p, e);
+	p->sandbox_config.config_file = request->config_file;
 	if (r == 0)
 		r = note_state_dir(p, request->bundle, e);
 	p->state = r < 0 ? POD_GONE : POD_PREPARED;
@@ -401,5 +407,6 @@ void pod_done(struct pod *p)
 	free(p->cgroup);
 	free(p->hostname);
 	free(p->shared_dir);
+	free(p->templates);
 	p->state = POD_GONE;
 }

@@ -47,6 +47,7 @@ struct pod {
 	char *hostname;
 	char *shared_dir;
 	int host_mounts; /* namespace of the host's mounts */
+	char *templates; /* directory */
 	bool growth_refused;
 	sandbox_done started;
 	sandbox_done ended;

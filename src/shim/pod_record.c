@@ -53,6 +53,7 @@ void record_pod_started(struct pod *p)
 	st->started_ns = clock_real_ns();
 	st->booted_ns = sandbox_booted_ns(p->sandbox);
 	st->vmm_pid = vmm_pid(sandbox_vmm(p->sandbox));
+	(void)str_set(&st->template, sandbox_template(p->sandbox));
 	(void)str_set(&st->accel,
 		      vmm_accel(sandbox_vmm(p->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
 	if (control_new(p->sandbox, NULL, NULL, &p->control, &e) < 0)

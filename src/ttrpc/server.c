@@ -271,6 +271,11 @@ static struct ttrpc_call *route(struct server_conn *conn, uint32_t stream,
 	return call_new(conn, stream, req, method);
 }
 
+void ttrpc_call_restart_ids(struct ttrpc_call *call)
+{
+	call->conn->last_id = 0;
+}
+
 static void on_request(struct server_conn *conn, const struct frame *f)
 {
 	const struct ttrpc_service *sv = NULL;

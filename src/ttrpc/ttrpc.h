@@ -148,6 +148,14 @@ void ttrpc_reply_err(struct ttrpc_call *call, const struct err *e);
 /** ttrpc_call_timeout_ms() - Milliseconds the client gives this call, 0: no deadline */
 uint64_t ttrpc_call_timeout_ms(const struct ttrpc_call *call);
 
+/**
+ * ttrpc_call_restart_ids() - The client may begin again with its stream ids
+ *
+ * Call this before the answer; the client has no other call under way. For a server that is copied
+ * while it runs: every copy gets a client of its own on what it takes for the same connection.
+ */
+void ttrpc_call_restart_ids(struct ttrpc_call *call);
+
 /** ttrpc_call_method() - The method's descriptor (for the log, and for services that forward) */
 const ProtobufCMethodDescriptor *ttrpc_call_method(const struct ttrpc_call *call);
 

@@ -13,6 +13,7 @@
  *    written. Only a machine with virtiofs shares gets a shared memfd, which the daemon maps. A
  *    private mapping of a memfd would cost many pages twice, the file's and the copy (37 MB more
  *    after the boot of a 128 MiB guest, seen in Shmem of /proc/meminfo only).
+ *  - That of a template, and of its copies, is a file; see qemu-memory.c for how it's opened.
  *  - A machine that may grow has all its CPUs, and the guest's kernel is told how many to use
  *    (maxcpus=). Plugging them needs ACPI in the guest and a hypervisor that Linux knows, so q35 on
  *    KVM. Memory comes by virtio-mem, which costs nothing until it's plugged (reserve=off).
@@ -28,7 +29,6 @@
 #include "vmm/qemu.h"
 
 #define MICROVM_SLOTS	8
-#define MEMORY_UNIT	((uint64_t)1 << 20)
 #define TB_SIZE_MIB	256
 #define CMDLINE_MAX	2047
 #define CMDLINE_MMIO	48 /* what QEMU appends for each virtio-mmio device, at most */
@@ -160,7 +160,7 @@ static void add_size(struct cmdline *c)
 	const struct vmm_config *config = c->m->config;
 	unsigned long long spare = qemu_spare_memory(config, c->m->pci);
 	/* A limit may be any number; QEMU rounds up by itself, but then the backend doesn't fit. */
-	unsigned long long memory = (config->memory + MEMORY_UNIT - 1) / MEMORY_UNIT * MEMORY_UNIT;
+	unsigned long long memory = vmm_memory_size(config->memory);
 	const char *kind = config->n_shares ? "memfd" : "ram";
 	const char *share = config->n_shares ? "on" : "off";
 
@@ -169,7 +169,12 @@ static void add_size(struct cmdline *c)
 		opt(c, "-m", "size=%lluB,maxmem=%lluB", memory, memory + spare);
 	else
 		opt(c, "-m", "size=%lluB", memory);
-	opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,share=%s", kind, memory, share);
+	if (config->template != VMM_TEMPLATE_NONE)
+		opt(c, "-object", "memory-backend-file,id=ram,size=%llu,mem-path=%s,share=%s",
+		    memory, QEMU_MEMORY_PATH, config->template == VMM_TEMPLATE_MAKE ? "on" : "off");
+	else
+		opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,share=%s", kind, memory,
+		    share);
 	if (spare > 0) {
 		opt(c, "-object", "memory-backend-%s,id=spare,size=%llu,share=%s,reserve=off", kind,
 		    spare, share);
@@ -250,7 +255,11 @@ static void add_memory_and_entropy(struct cmdline *c)
 {
 	opt(c, "-object", "rng-builtin,id=rng0");
 	opt(c, "-device", "virtio-rng-%s,rng=rng0", bus(c));
-	opt(c, "-device", "virtio-balloon-%s,free-page-reporting=on", bus(c));
+	/* QEMU gives free pages back in the file as well: not with one that others share. */
+	opt(c, "-device", "virtio-balloon-%s%s", bus(c),
+	    c->m->config->template == VMM_TEMPLATE_NONE ? ",free-page-reporting=on" : "");
+	if (c->m->pci)
+		opt(c, "-device", "vmgenid,guid=auto");
 }
 
 static void add_nic(struct cmdline *c, size_t i)
@@ -275,15 +284,27 @@ static void add_share(struct cmdline *c, size_t i)
 	    i, share->tag);
 }
 
+/* The kernel of a copy is in its memory already. */
+static void add_kernel(struct cmdline *c, const char *kernel_cmdline)
+{
+	if (c->m->config->template == VMM_TEMPLATE_USE) {
+		opt(c, "-incoming", "defer");
+		/* Nobody is to hear of the template's address, which the guest doesn't keep. */
+		opt(c, "-global", "migration.announce-rounds=0");
+		return;
+	}
+	/* Whoever QEMU runs as need not reach the kernel by its path. */
+	opt(c, "-kernel", "/proc/self/fd/%d", give(c, c->m->kernel_fd));
+	add(c, "-append");
+	add(c, kernel_cmdline);
+}
+
 static void add_all(struct cmdline *c, const char *kernel_cmdline)
 {
 	add(c, c->m->binary);
 	add_machine(c);
 	add_process(c);
-	/* Whoever QEMU runs as need not reach the kernel by its path. */
-	opt(c, "-kernel", "/proc/self/fd/%d", give(c, c->m->kernel_fd));
-	add(c, "-append");
-	add(c, kernel_cmdline);
+	add_kernel(c, kernel_cmdline);
 	add_channels(c);
 	add_disks(c);
 	add_memory_and_entropy(c);

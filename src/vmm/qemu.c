@@ -11,6 +11,8 @@
  *				(microvm has 8 device slots and can't plug into them; LUNs it can)
  *	virtio-rng		entropy for a guest that has seen nothing yet
  *	virtio-balloon		only for free page reporting: memory the guest frees goes back
+ *				(not in copies of a template)
+ *	vmgenid			only on q35: tells a copy of a template that it's one
  *	virtio-mem		only on q35, for memory that comes later
  *	virtio-net		one for each network, at most 8
  *	vhost-user-fs		one for each directory shared with virtiofs, at most 4
@@ -80,6 +82,13 @@ static void on_status(void *data, struct json_object *ret, const struct err *e)
 		start_answered(q, e);
 }
 
+/* It would wait for a state that doesn't come. */
+static void on_load(void *data, struct json_object *ret, const struct err *e)
+{
+	if (e)
+		on_status(data, ret, e);
+}
+
 static const char *member(struct json_object *obj, const char *key)
 {
 	struct json_object *value = NULL;
@@ -126,6 +135,10 @@ static void on_event(void *data, const char *name, struct json_object *event)
 		text = member(event, "reason");
 		printable(q->shutdown, sizeof(q->shutdown), text ? text : "?",
 			  text ? strlen(text) : 1);
+	} else if (str_eq(name, "MIGRATION")) {
+		text = member(event, "status");
+		if (text)
+			qemu_migrated(q, text);
 	} else if (str_eq(name, "STOP")) {
 		on_stop(q);
 	}
@@ -215,6 +228,22 @@ static void set_user(struct spawn *s, uid_t uid, bool kvm)
 					      "kvm /dev/kvm; chmod 660 /dev/kvm\"");
 }
 
+/* What a template is made of, or made into. */
+static int prepare_template(struct qemu *q, const struct vmm_config *config, struct spawn *s)
+{
+	if (config->template == VMM_TEMPLATE_NONE)
+		return 0;
+	if (config->template == VMM_TEMPLATE_USE) {
+		q->state_fd = spawn_fd(s, config->state_fd);
+		if (q->state_fd < 0)
+			return q->state_fd;
+	}
+	q->memory_fd = fcntl(config->memory_fd, F_DUPFD_CLOEXEC, 3);
+	if (q->memory_fd < 0)
+		return -errno;
+	return memory_grant_new(q->vmm->loop, q->memory_fd, s, &q->memory);
+}
+
 static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const struct ends *ends,
 		      struct err *e)
 {
@@ -222,6 +251,7 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 	_cleanup_(close_fdp) int kernel = open(config->kernel, O_RDONLY | O_CLOEXEC);
 	_cleanup_(strv_done) struct strv argv = { 0 };
 	struct spawn s = SPAWN_INIT;
+	struct qemu *q = vmm->state;
 	struct qemu_machine m = {
 		.config = config,
 		.accel = vmm->accel,
@@ -242,11 +272,14 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 		return r;
 	m.binary = binary;
 	note_size(vmm->state, config, m.pci);
-	if (vmm->accel == VMM_ACCEL_TCG)
+	if (vmm->accel == VMM_ACCEL_TCG && config->template != VMM_TEMPLATE_USE)
 		m.tsc_khz = tsc_khz();
 	r = qemu_cmdline(&m, &argv, &s, e);
 	if (r < 0)
 		return r;
+	r = prepare_template(q, config, &s);
+	if (r < 0)
+		return err_errno(e, r, "cannot hand the template to QEMU");
 	s.path = binary;
 	s.argv = argv.v;
 	set_user(&s, config->uid, vmm->accel == VMM_ACCEL_KVM);
@@ -257,6 +290,11 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 		err_hint(e,
 			 "It runs as a user of its own: the program and the directories above it "
 			 "have to be executable for everybody.");
+	if (r == 0 && q->memory) {
+		r = memory_grant_start(q->memory);
+		if (r < 0)
+			err_errno(e, r, "cannot hand the template's memory to QEMU");
+	}
 	return r;
 }
 
@@ -265,6 +303,8 @@ static int open_qmp(struct qemu *q, int fd)
 	static const struct qmp_handlers handlers = { .event = on_event, .closed = on_closed };
 	int r = qmp_new(q->vmm->loop, fd, &handlers, q, &q->qmp);
 
+	if (r == 0 && q->state_fd)
+		r = qemu_load(q, on_load);
 	if (r < 0)
 		return r;
 	return qmp_call(q->qmp, "query-status", NULL, -1, START_TIMEOUT_MS, on_status, q);
@@ -295,6 +335,8 @@ static void qemu_free(struct vmm *vmm)
 	if (!q)
 		return;
 	qmp_free(q->qmp);
+	memory_grant_free(q->memory);
+	close_fdp(&q->memory_fd);
 	free(q);
 	vmm->state = NULL;
 }
@@ -308,6 +350,7 @@ static int qemu_start(struct vmm *vmm, const struct vmm_config *config, vmm_done
 	if (!q)
 		return err_oom(e);
 	q->vmm = vmm;
+	q->memory_fd = -EBADF;
 	list_init(&q->ops);
 	vmm->state = q;
 	r = start(vmm, q, config, e);
@@ -377,18 +420,21 @@ static void qemu_failed(struct vmm *vmm, const char *why)
 	qmp_free(TAKE_PTR(q->qmp));
 	qemu_disks_failed(q, &e);
 	qemu_resize_failed(q, &e);
+	qemu_save_failed(q, &e);
 	start_answered(q, &e);
 }
 
 const struct vmm_driver vmm_qemu_driver = {
 	.name = "qemu",
 	.caps = VMM_CAP_KVM | VMM_CAP_EMULATION | VMM_CAP_DISK_HOTPLUG | VMM_CAP_DISK_UNPLUG |
-		VMM_CAP_SHARE | VMM_CAP_PAUSE | VMM_CAP_BALLOON | VMM_CAP_RESIZE,
+		VMM_CAP_SHARE | VMM_CAP_PAUSE | VMM_CAP_BALLOON | VMM_CAP_RESIZE | VMM_CAP_TEMPLATE,
 	.find = qemu_find,
 	.start = qemu_start,
 	.attach_disk = qemu_attach_disk,
 	.detach_disk = qemu_detach_disk,
 	.resize = qemu_resize,
+	.describe = qemu_describe,
+	.save = qemu_save,
 	.pause = qemu_pause,
 	.resume = qemu_resume,
 	.failed = qemu_failed,

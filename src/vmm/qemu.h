@@ -21,6 +21,12 @@
 /* The kernel describes each page in memory that it has from the beginning: 1/64 of all of it. */
 #define QEMU_MEMORY_FACTOR 8
 
+/* Where QEMU believes that the memory of a template is. There is no such directory. */
+#define QEMU_MEMORY_PATH "/podvm-template/memory"
+
+/* How long it may take to write the state of devices. */
+#define QEMU_SAVE_TIMEOUT_MS 60000
+
 /* How long the guest may take to let go of a disk. */
 #define QEMU_UNPLUG_TIMEOUT_MS 15000
 
@@ -83,6 +89,9 @@ unsigned int tsc_khz(void);
  * @done, @done_data: Of vmm_start() until it's answered
  * @shutdown:	Reason of QEMU's SHUTDOWN event, a short word; empty: none came
  * @halted:	The guest's CPUs were stopped because of an error
+ * @memory, @memory_fd: Opens the file of its memory for it, and the file; NULL: it has none
+ * @save:	It's being saved, NULL: it isn't
+ * @state_fd:	Of what it's a copy of: incoming state, QEMU's number; 0: it boots
  * @stopped:	We asked for that the CPUs stop
  * @ops:	Disks being plugged or unplugged
  * @luns:	Bit N: LUN N of the controller is in use
@@ -99,6 +108,10 @@ struct qemu {
 	void *done_data;
 	char shutdown[32];
 	bool halted;
+	struct memory_grant *memory;
+	int memory_fd;
+	struct save_op *save;
+	int state_fd;
 	bool stopped;
 	struct list ops;
 	uint64_t luns;
@@ -116,6 +129,34 @@ int qemu_attach_disk(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_di
 		     vmm_done done, void *data, struct err *e);
 int qemu_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
 		     struct err *e);
+/**
+ * memory_grant_new() - Prepare a child to get the file of its memory (qemu-memory.c)
+ * @loop:	Loop
+ * @fd:		The file, borrowed until memory_grant_free()
+ * @s:		The child
+ * @ret:	To be started after the child
+ */
+int memory_grant_new(struct loop *loop, int fd, struct spawn *s, struct memory_grant **ret);
+
+/** memory_grant_start() - Answer the child, which has been started. Return: 0 or negative errno */
+int memory_grant_start(struct memory_grant *g);
+
+/** memory_grant_free() - Don't answer any more; NULL is fine */
+void memory_grant_free(struct memory_grant *g);
+
+/* Templates (qemu-template.c), as in struct vmm_driver */
+int qemu_describe(const struct vmm_config *config, enum vmm_accel accel, struct buf *text,
+		  struct err *e);
+int qemu_save(struct vmm *vmm, int fd, vmm_done done, void *data, struct err *e);
+
+/** qemu_load() - Have the state read that the machine is a copy of. Return: 0 or negative errno */
+int qemu_load(struct qemu *q, qmp_done failed);
+
+/** qemu_migrated() - QEMU's event MIGRATION: what has become of it */
+void qemu_migrated(struct qemu *q, const char *status);
+
+/** qemu_save_failed() - The machine has ended: fail what is under way */
+void qemu_save_failed(struct qemu *q, const struct err *e);
 
 /** qemu_disk_deleted() - QEMU's event DEVICE_DELETED */
 void qemu_disk_deleted(struct qemu *q, const char *device);

@@ -125,6 +125,9 @@ struct vmm_driver {
 		      void *data, struct err *e);
 	int (*pause)(struct vmm *vmm, vmm_done done, void *data, struct err *e);
 	int (*resume)(struct vmm *vmm, vmm_done done, void *data, struct err *e);
+	int (*describe)(const struct vmm_config *config, enum vmm_accel accel, struct buf *text,
+			struct err *e);
+	int (*save)(struct vmm *vmm, int fd, vmm_done done, void *data, struct err *e);
 	void (*failed)(struct vmm *vmm, const char *why);
 	void (*free)(struct vmm *vmm);
 };

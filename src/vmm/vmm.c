@@ -10,6 +10,8 @@
 #include "base/str.h"
 #include "vmm/vmm-internal.h"
 
+#define MEMORY_UNIT ((uint64_t)1 << 20)
+
 static const struct vmm_driver *const drivers[] = { &vmm_qemu_driver };
 
 const struct vmm_driver *vmm_driver_at(size_t i)
@@ -201,6 +203,26 @@ void vmm_size(const struct vmm *vmm, unsigned int *vcpus, uint64_t *memory)
 {
 	*vcpus = vmm->vcpus;
 	*memory = vmm->memory;
+}
+
+uint64_t vmm_memory_size(uint64_t memory)
+{
+	return (memory + MEMORY_UNIT - 1) / MEMORY_UNIT * MEMORY_UNIT;
+}
+
+int vmm_save(struct vmm *vmm, int fd, vmm_done done, void *data, struct err *e)
+{
+	int r = check_op(vmm, vmm->driver->save, e);
+
+	return r < 0 ? r : vmm->driver->save(vmm, fd, done, data, e);
+}
+
+int vmm_describe(const struct vmm_driver *driver, const struct vmm_config *config,
+		 enum vmm_accel accel, struct buf *text, struct err *e)
+{
+	if (!(driver->caps & VMM_CAP_TEMPLATE))
+		return err_set(e, -EOPNOTSUPP, "%s has no templates", driver->name);
+	return driver->describe(config, accel, text, e);
 }
 
 int vmm_pause(struct vmm *vmm, vmm_done done, void *data, struct err *e)

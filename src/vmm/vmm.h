@@ -23,6 +23,10 @@
  * The guest's console is read into a ring of the last VMM_CONSOLE_SIZE bytes, for error messages
  * and logs. It holds foreign bytes: vmm_console_tail() makes them printable.
  *
+ * A template is a machine that was saved when its guest had booted: its memory in a file, and the
+ * state of its devices in another one. Any number of machines can start as copies of it, all at
+ * the same time. They share the pages of the file until they write to them.
+ *
  * Whether a monitor can run guests on this machine is found out by running one (vmm_probe()): that
  * /dev/kvm opens proves nothing.
  */
@@ -32,6 +36,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 #include "loop/loop.h"
 
@@ -50,11 +55,19 @@ enum vmm_caps {
 	VMM_CAP_SHARE = 1 << 4, /* virtiofs through vhost-user */
 	VMM_CAP_PAUSE = 1 << 5,
 	VMM_CAP_BALLOON = 1 << 6,
-	VMM_CAP_VSOCK = 1 << 7,	 /* the agent's channel may be vhost-vsock */
-	VMM_CAP_RESIZE = 1 << 8, /* a machine can grow, at least of one type */
+	VMM_CAP_VSOCK = 1 << 7,	   /* the agent's channel may be vhost-vsock */
+	VMM_CAP_RESIZE = 1 << 8,   /* a machine can grow, at least of one type */
+	VMM_CAP_TEMPLATE = 1 << 9, /* can save machines, and start copies of a saved one */
 };
 
 enum vmm_accel { VMM_ACCEL_AUTO, VMM_ACCEL_KVM, VMM_ACCEL_TCG };
+
+/* What a machine has to do with a template. */
+enum vmm_template {
+	VMM_TEMPLATE_NONE, /* nothing: it boots, and that's it */
+	VMM_TEMPLATE_MAKE, /* it boots with its memory in a file, and will be saved */
+	VMM_TEMPLATE_USE,  /* it's a copy of one that was saved */
+};
 
 /**
  * struct vmm_disk - A disk
@@ -111,6 +124,11 @@ struct vmm_share {
  * @uid:	User that the process runs as, 0: ours
  * @netns_fd:	Network namespace that the process lives in, 0: ours
  * @debug:	Kernel messages of all levels on the console
+ * @template:	What it has to do with a template
+ * @memory_fd:	With one: file of vmm_memory_size() bytes. It's the memory of a machine that makes a
+ *		template; that of one that uses it is a private copy of it, page by page as it's
+ *		written to, and the file need only be open for reading
+ * @state_fd:	File that vmm_save() has filled, for VMM_TEMPLATE_USE
  * @state_dir:	Where vmm_accel_auto() remembers its answer, NULL: VMM_STATE_DIR
  */
 struct vmm_config {
@@ -131,6 +149,9 @@ struct vmm_config {
 	uid_t uid;
 	int netns_fd;
 	bool debug;
+	enum vmm_template template;
+	int memory_fd;
+	int state_fd;
 	const char *state_dir;
 };
 
@@ -227,6 +248,32 @@ int vmm_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done do
 
 /** vmm_size() - CPUs and memory that the machine has now */
 void vmm_size(const struct vmm *vmm, unsigned int *vcpus, uint64_t *memory);
+
+/** vmm_memory_size() - Size of the file that holds the memory of a machine with @memory bytes */
+uint64_t vmm_memory_size(uint64_t memory);
+
+/**
+ * vmm_save() - Stop a machine of VMM_TEMPLATE_MAKE for ever, and write the state of its devices
+ * @fd:		File open for writing, borrowed during the call
+ * @done:	Called when everything is written, there and in the file of its memory
+ *
+ * Return: 0 or a negative errno (-EOPNOTSUPP)
+ */
+int vmm_save(struct vmm *vmm, int fd, vmm_done done, void *data, struct err *e);
+
+/**
+ * vmm_describe() - Everything that a saved machine depends on, as a text to be compared
+ * @driver:	Driver
+ * @config:	Machine; descriptors may be any number, the template's are not used
+ * @accel:	KVM or TCG
+ * @text:	Gets it
+ *
+ * Two machines of the same description on the same boot of the host may be copies of each other.
+ *
+ * Return: 0 or a negative errno (-EOPNOTSUPP: such a machine can't be saved)
+ */
+int vmm_describe(const struct vmm_driver *driver, const struct vmm_config *config,
+		 enum vmm_accel accel, struct buf *text, struct err *e);
 
 /** vmm_pause(), vmm_resume() - Stop and continue the vCPUs */
 int vmm_pause(struct vmm *vmm, vmm_done done, void *data, struct err *e);

@@ -11,9 +11,7 @@ image=registry.local/base:1
 # Of a bridge, and of its network: another for every containerd that runs at the same moment.
 BRIDGE=${E2E_BRIDGE:-pve2e0}
 SUBNET=${E2E_SUBNET:-10.213.77}
-# Below it are the control groups of pods.
-CGROUP=podvm-${E2E##*/}
-export runtime image BRIDGE SUBNET CGROUP
+export runtime image BRIDGE SUBNET
 # That this machine's control groups are of version 1 is nothing that a test wants to read.
 export CONTAINERD_SUPPRESS_DEPRECATION_WARNINGS=1
 
@@ -111,8 +109,7 @@ start_containerd() {
 		setsid "$CONTAINERD/bin/containerd" -c "$CONTAINERD/config.toml" \
 		>>"$CONTAINERD/log" 2>&1 3>&- </dev/null &
 	echo $! >"$CONTAINERD/pid"
-	# CRI comes after the rest: it looks at the pods that it had before.
-	until_true 30 network_ready
+	until_true 30 ctr version
 }
 
 stop_containerd() {
@@ -122,9 +119,8 @@ stop_containerd() {
 	until_true 10 process_gone "$pid"
 }
 
-# (Where nobody reaps it, it stays as a zombie, which has no command line.)
 process_gone() {
-	! grep -q . "/proc/$1/cmdline" 2>/dev/null
+	! kill -0 "$1" 2>/dev/null
 }
 
 setup_containerd() {
@@ -141,6 +137,7 @@ setup_containerd() {
 	skopeo copy -q "$base" "oci-archive:$CONTAINERD/image.tar:$image"
 	ctr image import "$CONTAINERD/image.tar"
 	ctr -n k8s.io image import "$CONTAINERD/image.tar"
+	until_true 30 network_ready
 }
 
 # Sockets of our shims that are still there. (The directory isn't ours alone.)
@@ -151,38 +148,16 @@ our_sockets() {
 	done
 }
 
-# What pods have left, but for what containerd itself keeps.
-left_by_pods() {
-	our_processes | grep 'containerd-shim-podvm-v2\|qemu\|virtiofsd' || true
-	our_sockets
-	find "$CONTAINERD"/state/io.containerd.runtime.v2.task -mindepth 2
-}
-
-nothing_left_by_pods() {
-	[ -z "$(left_by_pods)" ]
-}
-
-# Control groups that our pods were in, which nobody removes. (Those of others come and go meanwhile.)
-cgroups_removed() {
-	find /sys/fs/cgroup -depth -type d -path "*/$CGROUP*" -exec rmdir {} + || true
-	[ -z "$(find /sys/fs/cgroup -type d -path "*/$CGROUP*")" ]
-}
-
 # Fails when anything is left but what containerd itself keeps.
 teardown_containerd() {
-	until_true 10 nothing_left_by_pods || fail "pods have left: $(left_by_pods)" || return 1
-	until_true 10 cgroups_removed
+	until_true 10 no_shims || fail "shims are left: $(our_processes)" || return 1
+	assert_equal "$(our_sockets)" ""
+	assert_equal "$(find "$CONTAINERD"/state/io.containerd.runtime.v2.task -mindepth 2)" ""
 	stop_containerd
 	ip link del "$BRIDGE" 2>/dev/null || true
 	umount -R "$CONTAINERD" 2>/dev/null || true
 	rm -rf --one-file-system "$CONTAINERD"
 	common_teardown_file
-}
-
-# log_says REGEX: in the log of containerd, which is also that of shims. It's written when containerd
-# gets round to it.
-log_says() {
-	until_true 30 grep -q "$1" "$CONTAINERD/log"
 }
 
 network_ready() {

@@ -50,6 +50,11 @@ for verb in $verbs; do
 			help_options image $command
 		done | sort -u)
 		compare "$page" "$all"
+	elif [ "$verb" = template ]; then
+		all=$(for command in create list rm verify; do
+			help_options template $command
+		done | sort -u)
+		compare "$page" "$all"
 	else
 		compare "$page" "$(help_options "$verb")"
 	fi

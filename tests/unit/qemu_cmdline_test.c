@@ -255,6 +255,30 @@ static void test_microvm_has_no_room_for_memory(void **state)
 	assert_lacks(args, "virtio-mem");
 }
 
+/* A template's memory is a file, which its copies map privately; the rest is the same machine. */
+static void test_template_and_copy(void **state)
+{
+	struct bed *bed = *state;
+	const char *args;
+
+	bed->config.template = VMM_TEMPLATE_MAKE;
+	args = make(bed);
+	assert_has(args, "memory-backend-file,id=ram,size=134217728,mem-path=" QEMU_MEMORY_PATH
+			 ",share=on\n");
+	assert_has(args, "-kernel");
+	assert_lacks(args, "free-page-reporting");
+	strv_done(&bed->argv);
+	free(bed->joined);
+	bed->spawn = SPAWN_INIT;
+	bed->config.template = VMM_TEMPLATE_USE;
+	args = make(bed);
+	assert_has(args, ",share=off\n");
+	assert_has(args, "-incoming\ndefer\n");
+	assert_has(args, "migration.announce-rounds=0");
+	assert_lacks(args, "-kernel");
+	assert_lacks(args, "free-page-reporting");
+}
+
 static void test_q35_has_modern_pci_devices_only(void **state)
 {
 	struct bed *bed = *state;
@@ -264,8 +288,9 @@ static void test_q35_has_modern_pci_devices_only(void **state)
 	bed->config.machine = "q35";
 	bed->machine.pci = true;
 	args = make(bed);
-	assert_int_equal(count_devices(bed), 9);
+	assert_int_equal(count_devices(bed), 10);
 	assert_lacks(args, "-device,");
+	assert_has(args, "vmgenid,");
 	assert_has(args, "virtio-blk-pci-non-transitional,");
 	assert_has(args, "vhost-user-fs-pci,");
 	assert_has(args, "sata=off");
@@ -405,6 +430,7 @@ int main(void)
 		TEST(test_room_for_cpus),
 		TEST(test_memory_grows_to_eight_times_the_size),
 		TEST(test_microvm_has_no_room_for_memory),
+		TEST(test_template_and_copy),
 		TEST(test_q35_has_modern_pci_devices_only),
 		TEST(test_memory_is_shared_only_for_shares),
 		TEST(test_memory_with_a_share),

@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SANDBOX_CLONE_H
+#define PODVM_SANDBOX_CLONE_H
+
+/*
+ * A sandbox that starts as a copy of a template (template.h), if there is one, and boots otherwise.
+ * What can't be copied boots: machines with virtiofs or more than one network device. When a copy
+ * doesn't come up, the template is removed and the sandbox starts once more, by booting; nobody is
+ * told but the log.
+ */
+
+#include "sandbox/sandbox.h"
+#include "vmm/vmm.h"
+
+/** clone_prepare() - Let a machine be a copy, if it can */
+void clone_prepare(struct sandbox *sb, struct vmm_config *config);
+
+/** clone_given() - The monitor has the template's files */
+void clone_given(struct sandbox *sb);
+
+/** clone_retry() - Whether a start that has failed should be tried again, without a template */
+bool clone_retry(struct sandbox *sb, const struct err *e);
+
+/** clone_booted() - The machine has booted: a template for the next one may be made */
+void clone_booted(struct sandbox *sb);
+
+/** clone_done() - Release what is left */
+void clone_done(struct sandbox *sb);
+
+#endif

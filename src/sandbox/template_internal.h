@@ -1,0 +1,23 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SANDBOX_TEMPLATE_INTERNAL_H
+#define PODVM_SANDBOX_TEMPLATE_INTERNAL_H
+
+/* What those share who make and keep templates (template_make.c, template_store.c). */
+
+#define TEMPLATE_SHA256_SIZE 65
+
+/**
+ * template_hash() - Digest of a file of a template
+ * @fd:		File, at any position
+ * @out:	Gets hex digits
+ *
+ * Holes aren't read: the digest is that of where data is, and of the data.
+ *
+ * Return: 0 or a negative errno
+ */
+int template_hash(int fd, char out[TEMPLATE_SHA256_SIZE]);
+
+/** template_note_checked() - These files have the digests that they should have */
+int template_note_checked(const char *state_dir, const char *key, int memory_fd, int state_fd);
+
+#endif
