@@ -25,15 +25,29 @@ teardown() {
 	assert_nothing_left
 }
 
-# podvm_with LINES ARGUMENTS...: podvm with further lines of configuration
-podvm_with() {
-	local conf=$E2E/tmp/podvm.conf
+# configure LINES: a configuration with further lines, $conf
+configure() {
+	conf=$E2E/tmp/podvm.conf
 	mkdir -p "$conf.d"
 	cp "$E2E/podvm.conf" "$conf"
 	printf '%b' "$1" >"$conf.d/test.conf"
 	chmod -R go-w "$E2E/tmp"
+}
+
+# podvm_with LINES ARGUMENTS...: podvm with further lines of configuration
+podvm_with() {
+	local conf
+	configure "$1"
 	shift
 	PODVM_CONFIG=$conf "$PODVM" "$@"
+}
+
+# configure_paused [LINES]: with monitors whose processors don't run. Then a start stays where the
+# guest boots, on any machine.
+configure_paused() {
+	printf '#!/bin/sh\nexec qemu-system-x86_64 -S "$@"\n' >"$E2E/tmp/paused"
+	chmod 755 "$E2E/tmp/paused"
+	configure "[vmm]\nbinary = $E2E/tmp/paused\naccel = tcg\n${1:-}"
 }
 
 # ---- the machine can't start ----
@@ -105,13 +119,8 @@ copy_image() {
 }
 
 @test "a boot that takes too long" {
-	# Its processors don't run, so that it takes too long on any machine.
-	printf '#!/bin/sh\nexec qemu-system-x86_64 -S "$@"\n' >"$E2E/tmp/paused"
-	chmod 755 "$E2E/tmp/paused"
-	run -125 --separate-stderr \
-		podvm_with "[vmm]\nbinary = $E2E/tmp/paused\naccel = tcg\n[start]\nboot_timeout = 1s\n" \
-		run --rm "$base" true
-	[ "$status" -ne 0 ]
+	configure_paused '[start]\nboot_timeout = 1s\n'
+	run -125 --separate-stderr env "PODVM_CONFIG=$conf" "$PODVM" run --rm "$base" true
 	assert_error "boot: .*within 1 s"
 }
 
@@ -187,7 +196,8 @@ start_victim() {
 }
 
 @test "the monitor is killed while the guest boots" {
-	podvm run --name victim "$base" true 2>"$E2E/tmp/out" &
+	configure_paused
+	PODVM_CONFIG=$conf "$PODVM" run --name victim "$base" true 2>"$E2E/tmp/out" &
 	local pid=$!
 	until_true 30 monitor_of $pid
 	kill -9 "$(monitor_of $pid)"
@@ -198,6 +208,10 @@ start_victim() {
 
 monitor_of() {
 	pgrep -P "$1" qemu
+}
+
+any_monitor() {
+	our_processes | grep -q qemu-system
 }
 
 @test "the guest's kernel panics" {
@@ -249,7 +263,8 @@ monitor_of() {
 }
 
 @test "podvm run is killed with -9 while the guest boots" {
-	podvm run --name victim "$base" true 2>/dev/null &
+	configure_paused
+	PODVM_CONFIG=$conf "$PODVM" run --name victim "$base" true 2>/dev/null &
 	local pid=$!
 	until_true 30 monitor_of $pid
 	kill -9 $pid
@@ -270,9 +285,7 @@ monitor_of() {
 @test "a monitor that hangs can be stopped all the same" {
 	podvm run -d --name victim "$base" sleep 10000
 	kill -STOP "$(pid_of role monitor)"
-	local before=$SECONDS
 	run -0 podvm stop -t 1 victim
-	[ $((SECONDS - before)) -lt 60 ]
 	assert_equal "$(state_of victim status)" exited
 	# Its owner has given up by itself.
 	assert_match "$(state_of victim error)" "did not end the container"
@@ -285,7 +298,8 @@ monitor_of() {
 }
 
 @test "SIGTERM while the guest boots ends it" {
-	podvm run --rm "$base" sleep 1000 2>"$E2E/tmp/out" &
+	configure_paused
+	PODVM_CONFIG=$conf "$PODVM" run --rm "$base" sleep 1000 2>"$E2E/tmp/out" &
 	local pid=$!
 	until_true 30 monitor_of $pid
 	kill -TERM $pid
@@ -300,7 +314,8 @@ monitor_of() {
 }
 
 @test "a container that is starting can be stopped" {
-	podvm run --name victim "$base" sleep 1000 2>"$E2E/tmp/out" &
+	configure_paused
+	PODVM_CONFIG=$conf "$PODVM" run --name victim "$base" sleep 1000 2>"$E2E/tmp/out" &
 	local pid=$!
 	until_true 30 monitor_of $pid
 	run -0 --separate-stderr podvm stop victim
@@ -312,23 +327,27 @@ monitor_of() {
 }
 
 @test "a detached container that is removed while it starts: who started it is told" {
-	podvm run -d --name victim "$base" sleep 1000 >"$E2E/tmp/out" 2>&1 &
+	configure_paused
+	PODVM_CONFIG=$conf "$PODVM" run -d --name victim "$base" sleep 1000 >"$E2E/tmp/out" 2>&1 &
 	local pid=$!
-	until_true 30 podvm inspect victim
+	until_true 30 any_monitor
 	run -0 podvm rm -f victim
 	wait_for $pid
 	[ "$status" -ne 0 ]
 	assert_match "$(cat "$E2E/tmp/out")" "podvm: interrupted by signal 15"
 }
 
+# Two things happen at the same moment, in whatever order.
 @test "a container that ends while it is stopped keeps its exit code" {
-	local pid
-	for delay in 0.3 0.5 0.7; do
-		podvm run --rm --name victim "$base" sh -c 'sleep 0.5; exit 7' &
+	local i pid
+	for i in 1 2 3 4; do
+		podvm run --rm --name victim "$base" sh -c 'trap "" TERM; echo ready
+			until [ -e /go ]; do sleep 0.1; done; exit 7' >"$E2E/tmp/out" &
 		pid=$!
-		until_true 60 podvm exec victim true
-		sleep $delay
-		podvm stop -t 5 victim || true
+		until_true 60 grep -q ready "$E2E/tmp/out"
+		podvm exec victim touch /go &
+		[ $i -le 2 ] || wait_for $!
+		podvm stop -t 200 victim || true
 		wait_for $pid
 		assert_status 7
 	done
@@ -336,14 +355,14 @@ monitor_of() {
 
 @test "two containers want one name at the same moment" {
 	local first second failed=0
-	podvm run --rm --name victim "$base" sleep 2 2>"$E2E/tmp/out" &
+	podvm run -d --name victim "$base" sleep 1000 2>>"$E2E/tmp/out" &
 	first=$!
-	podvm run --rm --name victim "$base" sleep 2 2>>"$E2E/tmp/out" &
+	podvm run -d --name victim "$base" sleep 1000 2>>"$E2E/tmp/out" &
 	second=$!
 	for pid in $first $second; do
 		wait_for "$pid"
 		[ "$status" -eq 0 ] || failed=$((failed + 1))
 	done
-	[ $failed -ge 1 ]
+	assert_equal $failed 1
 	assert_match "$(cat "$E2E/tmp/out")" "the name victim is in use"
 }

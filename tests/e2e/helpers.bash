@@ -53,9 +53,10 @@ wait_for() {
 	wait "$1" || status=$?
 }
 
-# until_true SECONDS COMMAND...: wait for something that isn't ours to tell when it's ready.
+# until_true SECONDS COMMAND...: wait for something that isn't ours to tell when it's ready. So many
+# seconds are plenty on a machine that does nothing else; a busy one gets ten times as many.
 until_true() {
-	local end=$((SECONDS + $1))
+	local end=$((SECONDS + 10 * $1))
 	shift
 	until "$@" >/dev/null 2>&1; do
 		[ $SECONDS -lt $end ] || { fail "not true in time: $*"; return 1; }
@@ -65,12 +66,12 @@ until_true() {
 
 # ---- nothing may be left ----
 
-# Every process that podvm started, or that is podvm, by its environment.
+# Every process that podvm started, or that is podvm, by its environment. Monitors have none.
 our_processes() {
-	local dir
-	grep -lzxs "PODVM_CONFIG=$E2E/.*" /proc/[0-9]*/environ | while read -r dir; do
-		dir=${dir%/environ}
-		echo "${dir#/proc/} $(tr '\0' ' ' <"$dir/cmdline")"
+	local pid pids
+	pids=$(grep -lzxs "PODVM_CONFIG=$E2E/.*" /proc/[0-9]*/environ | tr -dc '0-9\n')
+	for pid in $pids ${pids:+$(pgrep -P "${pids//$'\n'/,}" qemu)}; do
+		echo "$pid $(tr '\0' ' ' <"/proc/$pid/cmdline")"
 	done 2>/dev/null
 }
 
@@ -78,11 +79,11 @@ no_processes() {
 	[ -z "$(our_processes)" ]
 }
 
-# What the kernel has of mounts and loop devices of ours, and of taps.
+# What the kernel has of mounts, loop devices and taps of ours.
 host_state() {
 	grep "$E2E" /proc/self/mountinfo || true
 	losetup -l -n -O NAME,BACK-FILE 2>/dev/null | grep "$E2E" || true
-	grep -l . /sys/class/net/*/tun_flags 2>/dev/null || true
+	ip -j link show type tun | jq -r '.[].ifname' | grep podvm || true
 }
 
 # Directories of sandboxes, unfinished images, sockets. (Scratch disks have no names.)
@@ -92,10 +93,19 @@ leftover_files() {
 	find "$E2E" -type s
 }
 
+no_leftover_files() {
+	[ -z "$(leftover_files)" ]
+}
+
+same_host_state() {
+	[ "$(host_state)" = "$(cat "$E2E/host-state")" ]
+}
+
+# A process that isn't seen any more may still be closing what it had open.
 assert_nothing_left() {
 	until_true 10 no_processes || fail "processes are left: $(our_processes)" || return 1
-	assert_equal "$(leftover_files)" "" || fail "files are left" || return 1
-	assert_equal "$(host_state)" "$(cat "$E2E/host-state")" || fail "the host has changed"
+	until_true 10 no_leftover_files || fail "files are left: $(leftover_files)" || return 1
+	until_true 10 same_host_state || fail "the host has changed: $(host_state)"
 }
 
 common_setup_file() {
@@ -133,9 +143,24 @@ has_said() {
 	podvm logs "$1" | grep -q "$2"
 }
 
-# A free TCP port of the host.
-free_port() {
-	python3 -c 'import socket; s = socket.socket(); s.bind(("", 0)); print(s.getsockname()[1])'
+# free_ports COUNT: ports of the host that are free, for TCP and UDP. The kernel gives none of these
+# to clients.
+free_ports() {
+	python3 - "$1" <<-'END'
+		import random, socket, sys
+		ports = {}
+		while len(ports) < int(sys.argv[1]):
+		    port = random.randrange(20000, 32000)
+		    try:
+		        sockets = [socket.socket(socket.AF_INET, kind)
+		                   for kind in (socket.SOCK_STREAM, socket.SOCK_DGRAM)]
+		        for s in sockets:
+		            s.bind(("", port))
+		        ports[port] = sockets
+		    except OSError:
+		        pass
+		print(*ports)
+	END
 }
 
 # on_pty: run a command on a terminal, see terminal.py

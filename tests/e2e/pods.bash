@@ -5,8 +5,6 @@
 # Small pods through CRI, and everything that they may leave on the host. To be loaded after
 # containerd.bash.
 
-CGROUP=podvm-${E2E##*/}
-
 pod_config() {
 	jq -n --arg name "$1" --arg cgroup "/$CGROUP" --arg logs "$CONTAINERD/logs" '{
 		metadata: {name: $name, uid: $name, namespace: "default"}, hostname: $name,
@@ -76,35 +74,44 @@ pods_on_host() {
 	cat /proc/[0-9]*/mountinfo 2>/dev/null | cut -d ' ' -f 4- | grep "$E2E" | sort -u || true
 	losetup -l -n -O NAME,BACK-FILE 2>/dev/null | grep "$E2E" || true
 	our_sockets
-	ls "/sys/class/net/$BRIDGE/brif" 2>/dev/null || true
+	ip -j link show master "$BRIDGE" 2>/dev/null | jq -r '.[].ifname'
 	find "$CONTAINERD/ipam" -name '[0-9]*' 2>/dev/null || true
-	find /sys/fs/cgroup -mindepth 2 -type d -path "*/$CGROUP/*" || true
+	find /sys/fs/cgroup -mindepth 2 -type d -path "*/$CGROUP/*" 2>/dev/null || true
 	find "$CONTAINERD/state/io.containerd.runtime.v2.task" -mindepth 2 2>/dev/null || true
 	leftover_files | grep -v "^$CONTAINERD" || true
 	find "$E2E/cache" -path "$E2E/cache/*/tmp/*" 2>/dev/null || true
 }
 
-# note_pods: remember what is there now; same_pods: is it so (again)?
+# note_pods: remember what is there now
 note_pods() {
 	pods_on_host >"$E2E/pods-noted"
 }
 
-same_pods() {
-	pods_on_host | cmp -s - "$E2E/pods-noted"
+# What wasn't there then. (What has gone since may have been about to go.)
+more_on_host() {
+	pods_on_host | grep -vxFf "$E2E/pods-noted"
 }
 
-assert_same_pods() {
-	until_true 60 same_pods || fail "$(pods_on_host | diff "$E2E/pods-noted" -)"
+nothing_more_on_host() {
+	[ -z "$(more_on_host)" ]
+}
+
+assert_nothing_more() {
+	until_true 60 nothing_more_on_host || fail "left on the host: $(more_on_host)"
 }
 
 nothing_on_host() {
 	[ -z "$(pods_on_host)" ]
 }
 
+no_pods_known() {
+	[ -z "$(ctr -n k8s.io container ls -q)" ]
+}
+
 # Fails when a pod has left anything, or if CRI still knows one.
 assert_no_pods() {
 	until_true 60 nothing_on_host || fail "left on the host: $(pods_on_host)" || return 1
-	assert_equal "$(ctr -n k8s.io container ls -q)" ""
+	until_true 60 no_pods_known || fail "still known: $(ctr -n k8s.io container ls -q)"
 }
 
 teardown_pods() {
@@ -112,6 +119,5 @@ teardown_pods() {
 	for pod in $(ctr -n k8s.io container ls -q); do
 		remove_pod "$pod" 2>/dev/null || true
 	done
-	find /sys/fs/cgroup -depth -type d -path "*/$CGROUP*" -exec rmdir {} +
 	teardown_containerd
 }

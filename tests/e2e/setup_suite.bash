@@ -19,7 +19,7 @@ setup_suite() {
 	# Monitors that tests make up are in it, which run as users of their own.
 	chmod 711 "$E2E"
 	# What one test may take; boots are emulated and the machine may be busy.
-	BATS_TEST_TIMEOUT=300
+	BATS_TEST_TIMEOUT=1200
 	export IMAGES E2E BATS_TEST_TIMEOUT
 	mkdir "$E2E/bin" "$E2E/tmp"
 	write_config "$E2E/podvm.conf"

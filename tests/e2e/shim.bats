@@ -246,6 +246,7 @@ delete_stopped() {
 @test "start prints an address and nothing else, and the daemon gets no descriptors" {
 	local shim socket bundle=$E2E/tmp/bundle
 	mkdir "$bundle"
+	touch "$bundle/log"
 	echo '{}' >"$bundle/config.json"
 	run -0 env "PODVM_CONFIG=$E2E/podvm.conf" bash -c 'cd "$1" && exec "$2" -namespace e2e \
 		-address /nowhere -id direct start 9<config.json </dev/null' - \
@@ -253,6 +254,7 @@ delete_stopped() {
 	assert_match "$output" '^unix:///run/containerd/s/[0-9a-f]{32}$'
 	socket=${output#unix://}
 	shim=$(shim_of direct)
+	until_true 30 grep -q 'the shim serves' "$bundle/log"
 	run -1 bash -c "ls -l /proc/$shim/fd | grep config.json"
 	kill "$shim"
 	until_true 10 no_shim_of direct

@@ -39,15 +39,22 @@ log_end() {
 	echo $(($(wc -l <"$CONTAINERD/log") + 1))
 }
 
+# logged FROM REGEX: after line FROM of the log
+logged() {
+	tail -n "+$1" "$CONTAINERD/log" | grep -q "$2"
+}
+
 # What stages there are tells a pod that works: POD_STAGES, CONTAINER_STAGES.
 find_stages() {
 	local from pod id
 	from=$(log_end)
 	pod=$(run_pod probe)
+	until_true 30 logged "$from" 'sandbox changes state.* to=running'
 	POD_STAGES=$(stages_since "$from")
 	from=$(log_end)
 	id=$(create_container "$pod" c true)
 	start_container "$id"
+	until_true 30 logged "$from" "process ended.*container=$id"
 	CONTAINER_STAGES=$(stages_since "$from")
 	remove_pod "$pod"
 	[ -n "$POD_STAGES" ] && [ -n "$CONTAINER_STAGES" ]
@@ -80,11 +87,7 @@ container_fails() {
 	assert_match "$output" "podvm: .*$1: injected"
 	rm "$PODVM_FAULT"
 	remove_container "$id"
-	assert_same_pods
-}
-
-hangs() {
-	tail -n "+$1" "$CONTAINERD/log" | grep -q "a fault is injected.*stage=$2 how=hang"
+	assert_nothing_more
 }
 
 no_reports() {
@@ -121,7 +124,7 @@ no_reports() {
 		echo "$stage:hang" >"$PODVM_FAULT"
 		cri RunPodSandbox "$(pod_request "$stage-hang")" >/dev/null 2>&1 3>&- &
 		client=$!
-		until_true 120 hangs "$from" "$stage"
+		until_true 60 logged "$from" "a fault is injected.*stage=$stage how=hang"
 		pkill -P $client
 		wait_for $client
 		rm "$PODVM_FAULT"
@@ -138,12 +141,12 @@ no_reports() {
 		id=$(create_container "$POD" "$stage-hang" 'sleep 1000')
 		cri StartContainer "{\"container_id\": \"$id\"}" >/dev/null 2>&1 3>&- &
 		client=$!
-		until_true 120 hangs "$from" "$stage"
+		until_true 60 logged "$from" "a fault is injected.*stage=$stage how=hang"
 		pkill -P $client
 		wait_for $client
 		rm "$PODVM_FAULT"
-		remove_container "$id"
-		assert_same_pods
+		until_true 60 remove_container "$id"
+		assert_nothing_more
 	done
 	run -0 exec_in "$GOOD" true
 	remove_pod "$POD"

@@ -9,7 +9,7 @@ load pods
 
 setup_file() {
 	setup_containerd
-	podvm events --json >"$E2E/tmp/events" 3>&- &
+	podvm events --all --json >"$E2E/tmp/events" 3>&- &
 	echo $! >"$E2E/tmp/events-pid"
 	POD=$(run_pod node1)
 	A=$(create_container "$POD" app 'trap "exit 7" TERM; echo app >/who; while :; do sleep 0.1; done')
@@ -154,6 +154,8 @@ events_are() {
 	mv "$E2E/tmp/orphan" "$bundle"
 	until_true 20 no_shim_of orphan
 	until_true 20 no_task orphan
+	# containerd may have looked for it meanwhile.
+	rm -rf --one-file-system "$bundle"
 	ctr container rm orphan
 }
 
@@ -194,7 +196,7 @@ events_are() {
 	until_true 30 test ! -e "$E2E/state/$pod"
 	run -125 podvm inspect "$pod"
 	until_true 10 events_are "$pod" 'create start exit delete '
-	remove_pod "$pod"
+	until_true 60 remove_pod "$pod"
 }
 
 @test "the end of the pod is told" {

@@ -96,7 +96,7 @@ assert_everything() {
 	local before
 	before=$(layers)
 	[ "$before" -ge 5 ]
-	grep -q 'a layer was converted.*layers=1' "$CONTAINERD/log"
+	log_says 'a layer was converted.*layers=1'
 	run -0 ctr_run --rm $layered r2 true
 	assert_equal "$(layers)" "$before"
 	assert_equal "$(ls "$E2E/cache/snapshots/tmp")" ""
@@ -208,7 +208,7 @@ usage() {
 	END
 	run -0 ctr_run --rm registry.local/renamed:1 r12 sh -c 'grep " / " /proc/mounts; cat /t/name'
 	assert_match "$output" $'none / virtiofs .*\nregistry.local/renamed:1'
-	grep -q 'shared.*t.* is a directory that was renamed' "$CONTAINERD/log"
+	log_says 'shared.*t.* is a directory that was renamed'
 	ctr image rm registry.local/renamed:1
 }
 
@@ -265,8 +265,8 @@ usage() {
 # A pod of two containers of one image: POD, A, B
 run_shared_pod() {
 	local config
-	config=$(jq -n --arg logs "$CONTAINERD/logs" '{metadata: {name: "shared", uid: "shared",
-		namespace: "default"}, log_directory: $logs, linux: {cgroup_parent: "/podvm-rootfs"}}')
+	config=$(jq -n --arg logs "$CONTAINERD/logs" --arg cgroup "/$CGROUP" '{metadata: {name: "shared", uid: "shared",
+		namespace: "default"}, log_directory: $logs, linux: {cgroup_parent: $cgroup}}')
 	POD=$(cri RunPodSandbox "{\"runtime_handler\": \"podvm\", \"config\": $config}" | jq -r .pod_sandbox_id)
 	A=$(run_member a "$config")
 	B=$(run_member b "$config")

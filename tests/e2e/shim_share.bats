@@ -84,5 +84,5 @@ start_sharing() {
 	pkill -KILL -P "$(shim_of "$pod")" virtiofsd
 	until_true 30 container_exited "$one"
 	assert_equal "$(container_status "$one" exit_code)" 137
-	remove_pod "$pod"
+	until_true 60 remove_pod "$pod"
 }

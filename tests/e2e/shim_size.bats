@@ -21,7 +21,6 @@ add_q35() {
 	END
 	stop_containerd
 	start_containerd
-	until_true 30 network_ready
 }
 
 setup_file() {
@@ -133,7 +132,7 @@ limit_of() {
 	update "$b" 1 100000
 	assert_equal "$(limit_of "$b")" 104857600000
 	[ "$(memory_of "$b")" -le 1024 ]
-	grep -q 'smaller than the limits' "$CONTAINERD/log"
+	log_says 'smaller than the limits'
 }
 
 @test "a microvm gets CPUs, its memory stays as it is and is shared" {
@@ -142,6 +141,6 @@ limit_of() {
 	c=$(start_sized "$pod" c 2 512)
 	assert_equal "$(exec_in "$c" nproc)" 2
 	[ "$(memory_of "$c")" -lt 192 ]
-	grep -q 'use machine q35' "$CONTAINERD/log"
+	log_says 'use machine q35'
 	remove_pod "$pod"
 }

@@ -55,8 +55,8 @@ begin_pod() {
 	run_pod "$1" >"$E2E/tmp/pod" 2>&1 3>&- &
 	CLIENT=$!
 	until_true 60 boots "$from"
-	SHIM=$(our_processes | sed -n "s/ .*containerd-shim-podvm-v2 .*-id .*//p")
-	MONITOR=$(child_of "$SHIM" qemu-system)
+	MONITOR=$(our_processes | sed -n 's/ [^ ]*qemu-system.*//p')
+	SHIM=$(awk '$1 == "PPid:" { print $2 }' "/proc/$MONITOR/status")
 	cat "$E2E/tmp/conf" >"$E2E/podvm.conf"
 }
 
@@ -67,12 +67,13 @@ kill_containerd() {
 	until_true 10 process_gone "$pid"
 }
 
-# The container and its pod have ended by themselves: assert_ended CODE
+# The container and its pod have ended by themselves: assert_ended CODE. containerd may still be at
+# what it learns from that when the pod is to be removed; the kubelet asks again as well.
 assert_ended() {
 	until_true 60 container_exited "$A"
 	assert_equal "$(container_status "$A" exit_code)" "$1"
 	until_true 60 pod_not_ready "$POD"
-	remove_pod "$POD"
+	until_true 60 remove_pod "$POD"
 	assert_no_pods
 }
 
@@ -121,7 +122,7 @@ remove_what_containerd_forgot() {
 	kill_containerd
 	wait_for $client
 	start_containerd
-	remove_pod "$POD"
+	until_true 60 remove_pod "$POD"
 	assert_no_pods
 }
 
@@ -146,7 +147,6 @@ remove_what_containerd_forgot() {
 	client=$!
 	kill -9 "$(shim_of "$POD")"
 	wait_for $client
-	# containerd may still be at what it learns from that; the kubelet asks again as well.
 	until_true 60 remove_pod "$POD"
 	assert_no_pods
 }
@@ -173,10 +173,17 @@ remove_what_containerd_forgot() {
 	assert_ended 137
 }
 
+# Does `ctr events`, whose output is in $E2E/tmp/events, listen by now? Makes an event to see.
+events_come() {
+	ctr namespace create "n$RANDOM"
+	[ -s "$E2E/tmp/events" ]
+}
+
 @test "the guest's kernel crashes: 137, and the log tells" {
 	local events
-	ctr events >"$E2E/tmp/events" 3>&- &
+	"$CONTAINERD/bin/ctr" -a "$CONTAINERD/c.sock" events >"$E2E/tmp/events" 3>&- &
 	events=$!
+	until_true 30 events_come
 	run ctr_run --rm --cap-add CAP_SYS_ADMIN $image crash sh -c 'mount -o remount,rw /proc/sys
 		echo 2 >/proc/sys/vm/panic_on_oom
 		for i in $(seq 40); do dd if=/dev/zero of=/dev/null bs=50M & done; wait'
@@ -184,7 +191,7 @@ remove_what_containerd_forgot() {
 	until_true 30 grep -q '/tasks/exit.*"crash".*"exit_status":137' "$E2E/tmp/events"
 	kill $events
 	rm "$E2E/tmp/events"
-	grep -q "the guest's kernel has crashed: Kernel panic" "$CONTAINERD/log"
+	log_says "the guest's kernel has crashed: Kernel panic"
 	assert_no_pods
 }
 
@@ -213,9 +220,13 @@ remove_what_containerd_forgot() {
 		[ -e "${group%/*}/cgroup.procs" ] && mkdir -p "$group" || continue
 		echo 40M >"$group/memory.limit_in_bytes" 2>/dev/null ||
 			echo 40M >"$group/memory.max" 2>/dev/null || continue
+		# Where there is swap it isn't to help.
+		echo 40M >"$group/memory.memsw.limit_in_bytes" 2>/dev/null ||
+			echo 0 >"$group/memory.swap.max" 2>/dev/null || true
 		run -125 run_pod small
 		assert_match "$output" 'podvm: |shim'
 		assert_no_pods
+		echo -1 >"$group/memory.memsw.limit_in_bytes" 2>/dev/null || true
 		echo -1 >"$group/memory.limit_in_bytes" 2>/dev/null || echo max >"$group/memory.max"
 		works
 		return

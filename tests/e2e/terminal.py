@@ -14,7 +14,8 @@ The script has one order a line:
     hangup              close the terminal
 
 Afterwards it waits for the command's end, prints what the command printed, and exits as it did
-(128 + signal when a signal ended it); 99 if an expected text didn't come in time.
+(128 + signal when a signal ended it); 99 if an expected text didn't come in time, or if nothing
+went on for that long.
 """
 import fcntl
 import os
@@ -26,7 +27,7 @@ import sys
 import termios
 import time
 
-DEADLINE = 120
+DEADLINE = 300
 
 
 class Session:
@@ -72,7 +73,9 @@ class Session:
         while data:
             if not self.open or time.monotonic() > end:
                 self.give_up(f"{len(data)} bytes of input weren't taken")
-            data = data[self.turn(data):]
+            if written := self.turn(data):
+                data = data[written:]
+                end = time.monotonic() + DEADLINE
 
     def save(self, path, count):
         end = time.monotonic() + DEADLINE
@@ -83,6 +86,8 @@ class Session:
                 count -= len(taken)
                 if count and (not self.open or time.monotonic() > end):
                     self.give_up(f"{count} bytes are missing")
+                if taken:
+                    end = time.monotonic() + DEADLINE
                 if count:
                     self.turn()
 
