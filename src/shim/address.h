@@ -14,7 +14,7 @@
 
 #define SHIM_SOCKET_DIR "/run/containerd/s"
 
-/* In the bundle of the pod's first container: the state directory, which `delete` has to find. */
+/* In the bundle of the sandbox, or of each container when there's none: what `delete` has to find. */
 #define SHIM_STATE_FILE "podvm-state"
 
 /**

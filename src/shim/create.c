@@ -278,6 +278,14 @@ static int read_spec(struct task *t, struct err *e)
 	return 0;
 }
 
+/* One more container. Of a pod that has a sandbox, that one stands for all. */
+static int join_pod(struct task *t, struct err *e)
+{
+	int r = t->create->member ? 0 : pod_note_bundle(&t->shim->pod, t->bundle, e);
+
+	return r < 0 ? r : begin_rootfs(t, e);
+}
+
 static int begin(struct task *t, struct err *e)
 {
 	int r = read_spec(t, e);
@@ -291,9 +299,9 @@ static int begin(struct task *t, struct err *e)
 	case POD_PREPARED:
 		return err_set(e, -ENOTCONN, "the machine of the pod hasn't been started");
 	case POD_STARTING:
-		return begin_rootfs(t, e);
+		return join_pod(t, e);
 	case POD_RUNNING:
-		r = begin_rootfs(t, e);
+		r = join_pod(t, e);
 		if (r == 0)
 			go_on(t);
 		return r;

@@ -291,7 +291,7 @@ static void on_started(void *data, const struct err *e)
 }
 
 /* `delete` may have to clean up without us, and the state directory is ours to choose. */
-static int note_state_dir(const struct pod *p, const char *bundle, struct err *e)
+int pod_note_bundle(const struct pod *p, const char *bundle, struct err *e)
 {
 	_cleanup_(freep) char *path = str_printf("%s/" SHIM_STATE_FILE, bundle);
 	int r;
@@ -315,7 +315,7 @@ int pod_prepare(struct pod *p, const struct pod_request *request, struct err *e)
 		r = set_machine(p, e);
 	p->sandbox_config.config_file = request->config_file;
 	if (r == 0)
-		r = note_state_dir(p, request->bundle, e);
+		r = pod_note_bundle(p, request->bundle, e);
 	p->state = r < 0 ? POD_GONE : POD_PREPARED;
 	return r;
 }

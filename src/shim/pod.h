@@ -58,7 +58,7 @@ struct pod {
  * struct pod_request - What machine is wanted
  * @spec:	What is known about the pod; its sysctls are taken out of it
  * @sandbox:	It's a pod of CRI's, and not a lone container
- * @bundle:	Directory where `delete` will look for what was taken (see SHIM_STATE_FILE)
+ * @bundle:	As for pod_note_bundle()
  * @config_file: Configuration that was chosen for the runtime, NULL: the machine's
  */
 struct pod_request {
@@ -90,6 +90,13 @@ int pod_prepare(struct pod *p, const struct pod_request *request, struct err *e)
  * Return: 0 (pod_init()'s @started will be called) or a negative errno (it will not)
  */
 int pod_start(struct pod *p, struct err *e);
+
+/**
+ * pod_note_bundle() - Let `delete` find what the machine has taken (see SHIM_STATE_FILE)
+ * @p:		Prepared
+ * @bundle:	Of one more container that it's to be called for
+ */
+int pod_note_bundle(const struct pod *p, const char *bundle, struct err *e);
 
 /** pod_running() - Whether containers can be made in it, and its agent be called */
 bool pod_running(const struct pod *p);

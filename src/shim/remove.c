@@ -3,7 +3,8 @@
  * `delete`: containerd runs it after every task's end and after a crash, for all containers of a
  * pod at the same moment. What the pod took on the host is in the journal of its run directory,
  * which is locked as long as the shim lives: then there is nothing to do. Everything of a single
- * container goes with the shim and its mount namespace.
+ * container goes with the shim and its mount namespace. Where the run directory is says the bundle
+ * of the sandbox; in a group without one, the bundle of each member.
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -45,7 +46,7 @@ static void wait_for_owner(const struct rundir *rd)
 		(void)poll(&p, 1, OWNER_TIMEOUT_MS);
 }
 
-/* What SHIM_STATE_FILE says; a bundle without it never got as far as taking something. */
+/* What SHIM_STATE_FILE says; a bundle without it is a sandbox's member, or has taken nothing. */
 static char *find_state_dir(const char *bundle)
 {
 	_cleanup_(freep) char *path = str_printf("%s/" SHIM_STATE_FILE, bundle);
@@ -84,12 +85,12 @@ static int clean(const struct shim_options *o, struct err *e)
 	r = shim_pod_find(bundle, o->id, shim_is_crio(o), &pod, e);
 	if (r < 0)
 		return r;
-	/* The pod's sandbox is deleted as well. */
-	if (pod.role == SHIM_MEMBER)
-		return 0;
 	path = shim_socket_path(o->address, o->namespace, pod.id);
 	if (!path)
 		return err_oom(e);
+	/* The others of the pod go on. */
+	if (pod.role == SHIM_MEMBER && shim_socket_answers(path) > 0)
+		return 0;
 	state = find_state_dir(bundle);
 	if (state)
 		r = clean_pod(state, o->namespace, pod.id, e);
