@@ -147,8 +147,8 @@ static void write_output(struct output *o)
 		}
 	}
 	loop_io_free(TAKE_PTR(o->io));
-	if (o->fd < 0)
-		buf_consume(&o->buf, buf_len(&o->buf));
+	/* A burst of output doesn't stay in memory until the process ends. */
+	buf_done(&o->buf);
 }
 
 static void on_read(void *data, const ProtobufCMessage *msg, const struct err *e)

@@ -3,7 +3,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <malloc.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -27,9 +26,6 @@
 
 /* For the first request. */
 #define ORPHAN_MS 60000
-
-/* As glibc's, which grows it to what was freed once. */
-#define MMAP_THRESHOLD (128 << 10)
 
 /*
  * containerd reads the fifo `log` of the first bundle. Opened for reading as well, it neither
@@ -145,8 +141,8 @@ int shim_serve(const struct shim_options *o)
 	int r;
 
 	open_log(o->debug);
-	/* There's a shim for every pod: large blocks go back at once, also those that come often. */
-	mallopt(M_MMAP_THRESHOLD, MMAP_THRESHOLD);
+	/* That was for us, not for our children. */
+	(void)unsetenv(SHIM_MALLOC_NAME);
 	/* It was run as /proc/self/exe. */
 	(void)prctl(PR_SET_NAME, "podvm-shim");
 	signal(SIGPIPE, SIG_IGN);

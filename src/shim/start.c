@@ -57,6 +57,7 @@ static int start_daemon(const struct shim_options *o, const char *pod_id, const 
 	_cleanup_(close_fdp) int pidfd = -EBADF;
 	pid_t pid;
 
+	(void)setenv(SHIM_MALLOC_NAME, SHIM_MALLOC, 0);
 	s.path = "/proc/self/exe";
 	s.argv = argv;
 	s.survive = true;

@@ -403,7 +403,7 @@ static int handle_lines(struct qmp *qmp)
 /* Return: 1 when there may be more, 0 when there is nothing now, or a negative errno */
 static int receive(struct qmp *qmp)
 {
-	char chunk[16384];
+	char chunk[4096];
 	ssize_t n = recv(qmp->fd, chunk, sizeof(chunk), MSG_DONTWAIT);
 	int r;
 

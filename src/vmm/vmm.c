@@ -70,7 +70,7 @@ int vmm_socketpair(int *ours, int *theirs)
  */
 static int read_console(struct vmm *vmm)
 {
-	char chunk[16384];
+	char chunk[4096];
 	ssize_t n = read(vmm->console_fd, chunk, sizeof(chunk));
 
 	if (n < 0)
