@@ -39,7 +39,8 @@ class Bed:
         os.chmod(self.dir, 0o711)
         self.config = f"{self.dir}/podvm.conf"
         with open(self.config, "w") as f:
-            f.write(f"[paths]\nimage={IMAGE}\nstate={self.dir}/run\ncache={CACHE}/bench\n[vmm]\n")
+            f.write(f"[paths]\nimage={IMAGE}\nstate={self.dir}/run\ncache={CACHE}/bench\n"
+                    "[template]\nenabled=no\n[vmm]\n")
             f.write("".join(f"{k}={v}\n" for k, v in vmm.items()))
         os.chmod(self.config, 0o600)
 

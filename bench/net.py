@@ -100,7 +100,7 @@ class Machines:
         self.config = os.path.join(work, f"podvm{first}.conf")
         with open(self.config, "w", opener=lambda p, f: os.open(p, f, 0o600)) as f:
             f.write(f"[paths]\nimage = {build}/image\nstate = {work}/state\ncache = {work}/cache\n"
-                    f"[vm]\nvcpus = {args.cpus}\n[vmm]\nmachine = {args.machine}\n"
+                    f"[template]\nenabled = no\n[vm]\nvcpus = {args.cpus}\n[vmm]\nmachine = {args.machine}\n"
                     "[start]\nboot_timeout = 120s\nagent_timeout = 120s\n")
         self.names = [f"bench{first}", f"bench{first + 1}"]
 

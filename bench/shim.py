@@ -99,7 +99,7 @@ class Containerd:
                           "routes": [{"dst": "0.0.0.0/0"}]}}]}, f)
         with open(f"{self.dir}/podvm.conf", "w") as f:
             f.write(f"[paths]\nimage={BUILD}/image\nstate={self.dir}/run\ncache={self.dir}/cache\n"
-                    "[vm]\nmemory=128M\n[start]\nboot_timeout=300s\nagent_timeout=300s\n")
+                    "[template]\nenabled=no\n[vm]\nmemory=128M\n[start]\nboot_timeout=300s\nagent_timeout=300s\n")
         os.chmod(f"{self.dir}/podvm.conf", 0o600)
 
     def ctr(self, *args):
