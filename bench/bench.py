@@ -40,6 +40,7 @@ class Bed:
         self.config = f"{self.dir}/podvm.conf"
         with open(self.config, "w") as f:
             f.write(f"[paths]\nimage={IMAGE}\nstate={self.dir}/run\ncache={CACHE}/bench\n"
+                    "[start]\nboot_timeout=10min\nagent_timeout=10min\n"
                     "[template]\nenabled=no\n[vmm]\n")
             f.write("".join(f"{k}={v}\n" for k, v in vmm.items()))
         os.chmod(self.config, 0o600)
