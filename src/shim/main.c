@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "proto/types.pb-c.h"
 #include "shim/daemon.h"
+#include "shim/mount_format.h"
 
 #define RUNTIME_NAME "io.containerd.podvm.v2"
 
@@ -27,12 +28,19 @@ int shim_fail(const struct err *e)
 	"{\"ociVersionMin\":\"1.0.0\",\"ociVersionMax\":\"1.1.0\",\"mountOptions\":" \
 	"[\"bind\",\"rbind\",\"ro\",\"rro\",\"rw\",\"nosuid\",\"nodev\",\"noexec\"]}"
 
+/* Mounts that containerd's mount manager (2.2 and later) leaves to us: see mount_format.h. */
+#define MOUNTS_ANNOTATION "containerd.io/runtime-allow-mounts"
+#define MOUNTS		  "erofs," MOUNT_FORMAT_OVERLAY
+
 /* A RuntimeInfo message on stdout (containerd 2 and later). */
 static int print_info(void)
 {
 	Containerd__Types__RuntimeInfo info = CONTAINERD__TYPES__RUNTIME_INFO__INIT;
 	Containerd__Types__RuntimeVersion version = CONTAINERD__TYPES__RUNTIME_VERSION__INIT;
 	Containerd__Types__Any features = CONTAINERD__TYPES__ANY__INIT;
+	Containerd__Types__RuntimeInfo__AnnotationsEntry mounts =
+		CONTAINERD__TYPES__RUNTIME_INFO__ANNOTATIONS_ENTRY__INIT;
+	Containerd__Types__RuntimeInfo__AnnotationsEntry *annotations[] = { &mounts };
 	_cleanup_(freep) uint8_t *bytes = NULL;
 	size_t len;
 
@@ -43,6 +51,10 @@ static int print_info(void)
 	features.value.data = (uint8_t *)FEATURES;
 	features.value.len = strlen(FEATURES);
 	info.features = &features;
+	mounts.key = (char *)MOUNTS_ANNOTATION;
+	mounts.value = (char *)MOUNTS;
+	info.annotations = annotations;
+	info.n_annotations = ARRAY_SIZE(annotations);
 	len = containerd__types__runtime_info__get_packed_size(&info);
 	bytes = malloc(len + 1);
 	if (!bytes)

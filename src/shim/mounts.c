@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <sys/mount.h>
@@ -15,6 +16,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "shim/loopdev.h"
+#include "shim/mount_format.h"
 
 /* mount(2) takes one page of options, with its NUL. */
 #define OPTIONS_MAX 4095
@@ -94,6 +96,8 @@ static int parse_options(const Containerd__Types__Mount *m, struct options *o, s
 	for (size_t i = 0; r == 0 && i < m->n_options; i++) {
 		const char *text = m->options[i];
 
+		if (str_starts(text, "X-containerd."))
+			return err_set(e, -EOPNOTSUPP, "the mount option %s isn't supported", text);
 		if (str_eq(text, "loop"))
 			o->loop = true;
 		else if (!parse_flag(text, &o->flags))
@@ -144,6 +148,86 @@ static int mount_one(const char *target, const Containerd__Types__Mount *m, stru
 	return 0;
 }
 
+/* ---- mounts that name each other ---- */
+
+/* "PATH", "PATH:MODE" or "PATH:MODE:UID:GID" */
+static int make_directory(const char *text, struct err *e)
+{
+	char path[PATH_MAX];
+	unsigned int mode = 0700;
+	unsigned int uid = 0;
+	unsigned int gid = 0;
+	size_t len = strcspn(text, ":");
+
+	if (len >= sizeof(path) ||
+	    (text[len] && sscanf(text + len, ":%o:%u:%u", &mode, &uid, &gid) < 1))
+		return err_set(e, -EINVAL, "a directory for a mount isn't understood");
+	snprintf(path, sizeof(path), "%.*s", (int)len, text);
+	if (mkdir(path, 0700) < 0)
+		return errno == EEXIST ? 0 : err_errno(e, -errno, "cannot make %s", path);
+	if (chown(path, uid, gid) < 0 || chmod(path, mode & 07777) < 0)
+		return err_errno(e, -errno, "cannot make %s", path);
+	return 0;
+}
+
+static int mount_formatted(const char *target, const Containerd__Types__Mount *m,
+			   const struct strv *points, struct err *e)
+{
+	_cleanup_(strv_done) struct strv options = { 0 };
+	Containerd__Types__Mount overlay = *m;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < m->n_options; i++) {
+		_cleanup_(freep) char *option = NULL;
+
+		r = mount_format(m->options[i], points->v, points->n, &option);
+		if (r < 0)
+			return err_errno(e, r, "cannot mount what is formatted");
+		if (str_starts(option, MOUNT_FORMAT_MKDIR))
+			r = make_directory(option + strlen(MOUNT_FORMAT_MKDIR), e);
+		else if (strv_add(&options, option) < 0)
+			r = err_oom(e);
+	}
+	overlay.type = (char *)"overlay";
+	overlay.options = options.v;
+	overlay.n_options = options.n;
+	return r < 0 ? r : mount_one(target, &overlay, e);
+}
+
+static int mount_lower(const char *path, const Containerd__Types__Mount *m, struct strv *points,
+		       struct err *e)
+{
+	int r = mkdir_p(path, 0700);
+
+	if (r < 0)
+		return err_errno(e, r, "cannot make %s", path);
+	return strv_add(points, path) < 0 ? err_oom(e) : mount_one(path, m, e);
+}
+
+/* The last one is an overlay of the others, which keeps them when they're not to be seen any more. */
+static int mount_stack(const char *dir, const char *target, Containerd__Types__Mount *const *list,
+		       size_t n, struct err *e)
+{
+	_cleanup_(freep) char *lower = str_printf("%s/../lower", dir);
+	_cleanup_(strv_done) struct strv points = { 0 };
+	int r = lower ? 0 : err_oom(e);
+
+	for (size_t i = 0; r == 0 && i < n - 1; i++) {
+		_cleanup_(freep) char *path = str_printf("%s/%zu", lower, i);
+
+		r = path ? mount_lower(path, list[i], &points, e) : err_oom(e);
+	}
+	if (r == 0)
+		r = mount_formatted(target, list[n - 1], &points, e);
+	for (size_t i = 0; i < points.n; i++) {
+		(void)umount2(points.v[i], MNT_DETACH | UMOUNT_NOFOLLOW);
+		(void)rmdir(points.v[i]);
+	}
+	if (lower)
+		(void)rmdir(lower);
+	return r;
+}
+
 int mounts_rootfs(const char *dir, const char *name, Containerd__Types__Mount *const *list,
 		  size_t n, struct err *e)
 {
@@ -154,6 +238,10 @@ int mounts_rootfs(const char *dir, const char *name, Containerd__Types__Mount *c
 		return err_oom(e);
 	if (mkdir(target, 0755) < 0)
 		return err_errno(e, -errno, "cannot make %s", target);
+	if (str_eq(list[n - 1]->type, MOUNT_FORMAT_OVERLAY)) {
+		r = mount_stack(dir, target, list, n, e);
+		n = 0;
+	}
 	for (size_t i = 0; r == 0 && i < n; i++)
 		r = mount_one(target, list[i], e);
 	if (r < 0)

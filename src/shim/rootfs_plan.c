@@ -3,8 +3,11 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
+#include "shim/mount_format.h"
+#include "storage/snapshot.h"
 
 void rootfs_plan_done(struct rootfs_plan *plan)
 {
@@ -94,6 +97,61 @@ static int plan_overlay(const Containerd__Types__Mount *m, struct rootfs_plan *p
 	return r;
 }
 
+/* ---- an overlay of files ---- */
+
+/* The directory beside the file of containerd's erofs snapshotter, by which it's found again. */
+static char *layer_dir(const Containerd__Types__Mount *m)
+{
+	const char *slash = strrchr(m->source, '/');
+
+	if (!str_eq(m->type, "erofs") || *m->source != '/' || !str_eq(slash + 1, SNAPSHOT_BLOB) ||
+	    strpbrk(m->source, ":\\"))
+		return NULL;
+	for (size_t i = 0; i < m->n_options; i++)
+		if (!str_eq(m->options[i], "ro") && !str_eq(m->options[i], "loop"))
+			return NULL;
+	return str_printf("%.*s/fs", (int)(slash - m->source), m->source);
+}
+
+/* As it would be when the files before it were mounted in those directories. */
+static int plan_formatted(const Containerd__Types__Mount *m, const struct strv *dirs,
+			  struct rootfs_plan *plan)
+{
+	_cleanup_(strv_done) struct strv options = { 0 };
+	Containerd__Types__Mount overlay = *m;
+	int r = 0;
+
+	for (size_t i = 0; r == 0 && i < m->n_options; i++) {
+		_cleanup_(freep) char *option = NULL;
+
+		r = mount_format(m->options[i], dirs->v, dirs->n, &option);
+		if (r == 0)
+			r = strv_add(&options, option);
+	}
+	if (r < 0)
+		return r == -EINVAL ? share(plan, "an overlay of mounts that isn't understood") : r;
+	overlay.options = options.v;
+	overlay.n_options = options.n;
+	return plan_overlay(&overlay, plan);
+}
+
+static int plan_stack(Containerd__Types__Mount *const *mounts, size_t n, struct rootfs_plan *plan)
+{
+	_cleanup_(strv_done) struct strv dirs = { 0 };
+
+	if (!str_eq(mounts[n - 1]->type, MOUNT_FORMAT_OVERLAY))
+		return share(plan, "it's made of more than one mount");
+	for (size_t i = 0; i < n - 1; i++) {
+		_cleanup_(freep) char *dir = layer_dir(mounts[i]);
+
+		if (!dir)
+			return share(plan, "not all of its layers are files of one layer");
+		if (strv_add(&dirs, dir) < 0)
+			return -ENOMEM;
+	}
+	return plan_formatted(mounts[n - 1], &dirs, plan);
+}
+
 /* ---- block devices ---- */
 
 /* Those of the guest's kernel (guest/kernel/storage.config). */
@@ -131,8 +189,10 @@ int rootfs_plan(Containerd__Types__Mount *const *mounts, size_t n, struct rootfs
 
 	if (!m)
 		return share(plan, "the spec names a directory");
-	if (n > 1 || (*m->target && !str_eq(m->target, "/")))
-		return share(plan, "it's made of more than one mount");
+	if (*m->target && !str_eq(m->target, "/"))
+		return share(plan, "it's mounted below its top");
+	if (n > 1)
+		return plan_stack(mounts, n, plan);
 	if (str_eq(m->type, "overlay"))
 		return plan_overlay(m, plan);
 	if (*m->source != '/' || str_eq(m->type, "bind"))

@@ -229,11 +229,16 @@ usage() {
 	assert_everything "$output"
 }
 
+# containerd's erofs snapshotter and this kernel's EROFS
+need_erofs() {
+	is_containerd_2 || skip "containerd has no such snapshotter before 2.1"
+	grep -qw erofs /proc/filesystems || skip "this kernel has no EROFS"
+}
+
+# (From 2.2 on containerd leaves them to the shim, which tells it so.)
 @test "files of the erofs snapshotter are disks" {
 	local before
-	"$CONTAINERD/bin/containerd" --version | grep -q ' v\?2\.[01]\.' ||
-		skip "from 2.2 on containerd mounts the layers itself, and before 2 it has none"
-	grep -qw erofs /proc/filesystems || skip "this kernel has no EROFS"
+	need_erofs
 	before=$(layers)
 	import $layered 5 --snapshotter erofs
 	run -0 ctr_run --rm --snapshotter erofs $layered r15 \
@@ -241,6 +246,14 @@ usage() {
 	assert_match "$output" $'overlay / overlay rw.*\n6\n'
 	assert_everything "$output"
 	assert_equal "$(layers)" "$before"
+}
+
+@test "files of the erofs snapshotter are shared where nothing may be a disk" {
+	need_erofs
+	run -0 ctr_run --rm --snapshotter erofs --runtime-config-path "$E2E/shared.conf" \
+		$layered r17 sh -c "grep ' / ' /proc/mounts; $show"
+	assert_match "$output" 'none / virtiofs'
+	assert_everything "$output"
 }
 
 @test "a directory of the native snapshotter is shared" {

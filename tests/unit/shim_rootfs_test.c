@@ -19,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "sandbox/container.h"
+#include "shim/mount_format.h"
 #include "shim/rootfs_work.h"
 #include "storage/scratch.h"
 
@@ -159,6 +160,100 @@ static void test_several_mounts_are_shared(void **state)
 	m.target = (char *)"/below";
 	assert_int_equal(rootfs_plan(list, 1, &below), 0);
 	assert_int_equal(below.kind, ROOTFS_SHARED);
+}
+
+/* ---- files of containerd's mount manager ---- */
+
+static void assert_format(const char *text, const char *expected)
+{
+	char *points[] = { (char *)"/a", (char *)"/b", (char *)"/c" };
+	_cleanup_(freep) char *got = NULL;
+
+	if (!expected) {
+		assert_int_equal(mount_format(text, points, 3, &got), -EINVAL);
+		return;
+	}
+	assert_int_equal(mount_format(text, points, 3, &got), 0);
+	assert_string_equal(got, expected);
+}
+
+static void test_mounts_that_are_named(void **state)
+{
+	assert_format("", "");
+	assert_format("index=off", "index=off");
+	assert_format("{{ mount 1 }}/upper", "/b/upper");
+	assert_format("lowerdir={{overlay 0 2}}", "lowerdir=/a:/b:/c");
+	assert_format("lowerdir={{ overlay 2 1 }}:/d", "lowerdir=/c:/b:/d");
+	assert_format("{{ overlay 1 1 }}{{ mount 0 }}", "/b/a");
+	assert_format("{{ mount 3 }}", NULL);
+	assert_format("{{ mount -1 }}", NULL);
+	assert_format("{{ overlay 0 3 }}", NULL);
+	assert_format("{{ overlay 0 }}", NULL);
+	assert_format("{{ mount 0 1 }}", NULL);
+	assert_format("{{ mount 0", NULL);
+	assert_format("{{ source 0 }}", NULL);
+	assert_format("{{ overlay 0 1 2 3 4 }}", NULL);
+	assert_format("{{}}", NULL);
+}
+
+/* Three files and an overlay of them. */
+static void plan_stack(const char *type, const char *file, const char *option,
+		       struct rootfs_plan *ret)
+{
+	Containerd__Types__Mount m[] = { CONTAINERD__TYPES__MOUNT__INIT,
+					 CONTAINERD__TYPES__MOUNT__INIT,
+					 CONTAINERD__TYPES__MOUNT__INIT };
+	Containerd__Types__Mount *list[] = { &m[0], &m[1], &m[2] };
+	char *loop[] = { (char *)"ro", (char *)"loop" };
+	char *options[] = { (char *)"workdir=/s/3/work", (char *)"upperdir=/s/3/fs",
+			    (char *)"lowerdir={{ overlay 0 1 }}", (char *)option };
+
+	m[0].type = m[1].type = (char *)"erofs";
+	m[0].source = (char *)"/s/2/layer.erofs";
+	m[1].source = (char *)file;
+	m[0].options = m[1].options = loop;
+	m[0].n_options = m[1].n_options = ARRAY_SIZE(loop);
+	m[2].type = (char *)type;
+	m[2].source = (char *)"overlay";
+	m[2].options = options;
+	m[2].n_options = ARRAY_SIZE(options);
+	assert_int_equal(rootfs_plan(list, 3, ret), 0);
+}
+
+static void test_overlay_of_files_is_layers(void **state)
+{
+	_plan_ p = { 0 };
+
+	plan_stack("format/mkdir/overlay", "/s/1/layer.erofs", "index=off", &p);
+	assert_int_equal(p.kind, ROOTFS_LAYERS);
+	assert_string_equal(p.upper, "/s/3/fs");
+	assert_int_equal(p.layers.n, 2);
+	assert_string_equal(p.layers.v[0], "/s/2/fs");
+	assert_string_equal(p.layers.v[1], "/s/1/fs");
+}
+
+static void test_overlays_of_files_that_are_shared(void **state)
+{
+	static const struct {
+		const char *type;
+		const char *file;
+		const char *option;
+	} stacks[] = {
+		{ "format/overlay", "/s/1/layer.erofs", "index=off" },
+		{ "format/mkdir/overlay", "/s/1/fsmeta.erofs", "index=off" },
+		{ "format/mkdir/overlay", "layer.erofs", "index=off" },
+		{ "format/mkdir/overlay", "/s/1/layer.erofs", "lowerdir={{ mount 0 }}" },
+		{ "format/mkdir/overlay", "/s/1/layer.erofs", "{{ mount 2 }}" },
+		{ "format/mkdir/overlay", "/s/1/layer.erofs", "X-containerd.mkdir.path=/x" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(stacks); i++) {
+		_plan_ p = { 0 };
+
+		plan_stack(stacks[i].type, stacks[i].file, stacks[i].option, &p);
+		assert_int_equal(p.kind, ROOTFS_SHARED);
+		assert_non_null(p.why);
+	}
 }
 
 /* ---- work ---- */
@@ -354,6 +449,9 @@ int main(void)
 		cmocka_unit_test(test_file_systems_are_disks),
 		cmocka_unit_test(test_what_is_shared),
 		cmocka_unit_test(test_several_mounts_are_shared),
+		cmocka_unit_test(test_mounts_that_are_named),
+		cmocka_unit_test(test_overlay_of_files_is_layers),
+		cmocka_unit_test(test_overlays_of_files_that_are_shared),
 	};
 	const struct CMUnitTest work[] = {
 		TEST(test_a_disk_for_every_layer_and_one_to_write),
