@@ -21,6 +21,9 @@
 #include "cli/check_containerd.h"
 
 #define PROC_MAX       ((size_t)64 << 10)
+#define MOUNTINFO_MAX  ((size_t)16 << 20)
+#define INOTIFY_FILE   "/proc/sys/fs/inotify/max_user_instances"
+#define INOTIFY_MIN    128 /* the kernel's default */
 #define MAX_RUNNING    8
 #define TIMEOUT_MS     20000
 #define DEFAULT_FILE   "/etc/containerd/config.toml"
@@ -89,32 +92,66 @@ static bool ends_with(const char *text, const char *end)
 	return n >= strlen(end) && str_eq(text + n - strlen(end), end);
 }
 
-/* One "key = value" of a table. */
-static int take_value(const char *table, const char *key, char *value,
-		      struct containerd_config *ret)
+/* "[...containerd.runtimes.NAME]", whose keys come in any order. */
+struct runtime_table {
+	const char *name; /* NULL: another table */
+	bool ours;
+	struct containerd_config found;
+};
+
+static void begin_table(struct runtime_table *t, const char *header)
 {
 	static const char runtimes[] = ".containerd.runtimes.";
-	const char *handler = strstr(table, runtimes);
+	const char *name = strstr(header, runtimes);
+
+	name = name ? name + strlen(runtimes) : NULL;
+	*t = (struct runtime_table){ .name = name && !strchr(name, '.') ? name : NULL };
+}
+
+/* The first one that is ours counts. */
+static int end_table(const struct runtime_table *t, struct containerd_config *ret)
+{
+	if (!t->ours || ret->handler)
+		return 0;
+	ret->annotations = t->found.annotations;
+	ret->no_host_devices = t->found.no_host_devices;
+	ret->streaming = t->found.streaming;
+	return str_set(&ret->handler, t->name);
+}
+
+static void take_runtime_value(struct runtime_table *t, const char *key, const char *value,
+			       const char *s)
+{
+	if (str_eq(key, "runtime_type"))
+		t->ours = s && str_eq(s, RUNTIME_TYPE);
+	else if (str_eq(key, "pod_annotations"))
+		t->found.annotations = s;
+	else if (str_eq(key, "io_type"))
+		t->found.streaming = s && str_eq(s, "streaming");
+	else if (str_eq(key, "privileged_without_host_devices"))
+		t->found.no_host_devices = str_starts(value, "true");
+}
+
+/* One "key = value" of a table. */
+static int take_value(const char *table, struct runtime_table *t, const char *key, char *value,
+		      struct containerd_config *ret)
+{
 	const char *s = first_string(value);
 
-	if (!s)
+	if (t->name)
+		take_runtime_value(t, key, value, s);
+	if (!s || !ends_with(table, ".cni"))
 		return 0;
-	if (ends_with(table, ".cni") && str_eq(key, "conf_dir"))
+	if (str_eq(key, "conf_dir"))
 		return str_set(&ret->cni_conf, s);
-	if (ends_with(table, ".cni") && (str_eq(key, "bin_dir") || str_eq(key, "bin_dirs")))
+	if (str_eq(key, "bin_dir") || str_eq(key, "bin_dirs"))
 		return str_set(&ret->cni_bin, s);
-	if (!handler || strchr(handler + strlen(runtimes), '.'))
-		return 0;
-	handler += strlen(runtimes);
-	if (str_eq(key, "runtime_type") && str_eq(s, RUNTIME_TYPE) && !ret->handler)
-		return str_set(&ret->handler, handler);
-	if (str_eq(key, "pod_annotations") && ret->handler && str_eq(ret->handler, handler))
-		ret->annotations = true;
 	return 0;
 }
 
 int containerd_config_parse(char *text, struct containerd_config *ret)
 {
+	struct runtime_table t = { 0 };
 	char *table = (char *)"";
 	char *save = NULL;
 	int r = 0;
@@ -124,17 +161,19 @@ int containerd_config_parse(char *text, struct containerd_config *ret)
 
 		l += strspn(l, " \t");
 		if (*l == '[') {
+			r = end_table(&t, ret);
 			strip_header(l);
 			table = l;
+			begin_table(&t, table);
 			continue;
 		}
 		value = strstr(l, " = ");
 		if (!value)
 			continue;
 		*value = '\0';
-		r = take_value(table, l, value + 3, ret);
+		r = take_value(table, &t, l, value + 3, ret);
 	}
-	return r;
+	return r < 0 ? r : end_table(&t, ret);
 }
 
 void containerd_config_done(struct containerd_config *c)
@@ -347,6 +386,21 @@ static void check_runtime(struct check *check, const struct containerd *c,
 {
 	_cleanup_(freep) char *hint = NULL;
 
+	if (config->handler && config->streaming) {
+		check_add(check, CHECK_LIMITED, "containerd-runtime",
+			  "remove io_type from the table of the runtime; " RESTART_ADVICE,
+			  "runtime handler %s in %s has streaming I/O, which is refused",
+			  config->handler, c->file);
+		return;
+	}
+	if (config->handler && !config->no_host_devices) {
+		check_add(check, CHECK_LIMITED, "containerd-runtime",
+			  "add privileged_without_host_devices = true; " RESTART_ADVICE,
+			  "runtime handler %s in %s gives privileged containers the host's "
+			  "devices, which are refused",
+			  config->handler, c->file);
+		return;
+	}
 	if (config->handler) {
 		check_add(check, CHECK_OK, "containerd-runtime", NULL,
 			  "runtime handler %s in %s, annotations of podvm.io are %s",
@@ -427,6 +481,67 @@ static void check_one(struct check *check, struct containerd *c)
 	check_cni(check, c, &config);
 }
 
+/* ---- the host, as far as pods of containerd need something of it ---- */
+
+/* Up to and with so many blanks of a line; NULL: it has fewer. */
+static const char *skip_fields(const char *l, int n)
+{
+	while (n-- > 0) {
+		l += strcspn(l, " \n");
+		if (*l++ != ' ')
+			return NULL;
+	}
+	return l;
+}
+
+bool is_shared_root(const char *mountinfo)
+{
+	/* 29 1 254:1 / / rw,relatime shared:1 - ext4 /dev/vda1 rw */
+	for (const char *l = mountinfo; l; l = strchr(l, '\n')) {
+		const char *point;
+
+		l += *l == '\n';
+		point = skip_fields(l, 4);
+		if (!point || !str_starts(point, "/ "))
+			continue;
+		for (const char *f = skip_fields(point, 2); f && *f != '-'; f = skip_fields(f, 1))
+			if (str_starts(f, "shared:"))
+				return true;
+	}
+	return false;
+}
+
+static void check_mounts(struct check *check)
+{
+	_cleanup_(freep) char *text = NULL;
+
+	if (file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL) < 0)
+		return;
+	if (is_shared_root(text))
+		check_add(check, CHECK_OK, "mounts", NULL, "/ is a shared mount");
+	else
+		check_add(check, CHECK_LIMITED, "mounts", "mount --make-rshared /",
+			  "/ isn't a shared mount: changes of volumes that are mounted on the host "
+			  "after the start of a pod don't reach it");
+}
+
+/* One of them per pod; the kubelet, containerd and others have some, too. */
+static void check_inotify(struct check *check)
+{
+	_cleanup_(freep) char *text = NULL;
+	int max;
+
+	if (file_read(AT_FDCWD, INOTIFY_FILE, 32, &text, NULL) < 0)
+		return;
+	max = atoi(text);
+	if (max >= INOTIFY_MIN)
+		check_add(check, CHECK_OK, "inotify", NULL, "%d instances", max);
+	else
+		check_add(check, CHECK_LIMITED, "inotify",
+			  "sysctl fs.inotify.max_user_instances=8192, and in /etc/sysctl.d",
+			  "%d instances: volumes of more pods than that aren't kept in step", max);
+}
+
 void check_containerd(struct check *check)
 {
 	struct containerd v[MAX_RUNNING];
@@ -439,6 +554,10 @@ void check_containerd(struct check *check)
 		else
 			check_add(check, CHECK_OK, "containerd", NULL,
 				  "not installed; only pods of Kubernetes need it");
+	}
+	if (n > 0) {
+		check_mounts(check);
+		check_inotify(check);
 	}
 	for (size_t i = 0; i < n; i++) {
 		check_one(check, &v[i]);

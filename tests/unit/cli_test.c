@@ -284,6 +284,8 @@ static void test_containerd_config(void **state)
 		const char *text;
 		const char *handler;
 		bool annotations;
+		bool no_host_devices;
+		bool streaming;
 		const char *conf;
 		const char *bin;
 	} cases[] = {
@@ -294,18 +296,28 @@ static void test_containerd_config(void **state)
 		  "  [plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.runc]\n"
 		  "    pod_annotations = [\"x\"]\n"
 		  "    runtime_type = \"io.containerd.runc.v2\"\n",
-		  NULL, false, "/etc/cni/net.d", "/opt/cni/bin" },
+		  NULL, false, false, false, "/etc/cni/net.d", "/opt/cni/bin" },
 		{ "[plugins.'io.containerd.cri.v1.runtime'.cni]\n"
 		  "  bin_dir = ''\n"
 		  "  bin_dirs = ['/usr/lib/cni', '/other']\n"
 		  "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm]\n"
 		  "  runtime_type = 'io.containerd.podvm.v2'\n"
 		  "  pod_annotations = ['podvm.io/*']\n"
+		  "  io_type = 'streaming'\n"
+		  "  privileged_without_host_devices = false\n"
 		  "[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.vm.options]\n"
 		  "  runtime_type = 'x'\n",
-		  "vm", true, NULL, "/usr/lib/cni" },
-		{ "[\n[]\n = \nruntime_type = 'io.containerd.podvm.v2'\nx = '\n", NULL, false, NULL,
-		  NULL },
+		  "vm", true, false, true, NULL, "/usr/lib/cni" },
+		{ "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.a]\n"
+		  "  pod_annotations = [\"podvm.io/*\"]\n"
+		  "  privileged_without_host_devices = true\n"
+		  "  runtime_type = \"io.containerd.podvm.v2\"\n"
+		  "[plugins.\"io.containerd.grpc.v1.cri\".containerd.runtimes.b]\n"
+		  "  io_type = \"streaming\"\n"
+		  "  runtime_type = \"io.containerd.podvm.v2\"\n",
+		  "a", true, true, false, NULL, NULL },
+		{ "[\n[]\n = \nruntime_type = 'io.containerd.podvm.v2'\nx = '\n", NULL, false,
+		  false, false, NULL, NULL },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(cases); i++) {
@@ -316,10 +328,25 @@ static void test_containerd_config(void **state)
 		assert_string_equal(c.handler ? c.handler : "",
 				    cases[i].handler ? cases[i].handler : "");
 		assert_int_equal(c.annotations, cases[i].annotations);
+		assert_int_equal(c.no_host_devices, cases[i].no_host_devices);
+		assert_int_equal(c.streaming, cases[i].streaming);
 		assert_string_equal(c.cni_conf ? c.cni_conf : "",
 				    cases[i].conf ? cases[i].conf : "");
 		assert_string_equal(c.cni_bin ? c.cni_bin : "", cases[i].bin ? cases[i].bin : "");
 	}
+}
+
+static void test_shared_root(void **state)
+{
+	assert_true(is_shared_root("22 29 0:21 / /proc rw shared:5 - proc proc rw\n"
+				   "29 1 254:1 / / rw,noatime shared:1 - ext4 /dev/vda1 rw\n"));
+	assert_true(is_shared_root("29 1 254:1 / / rw master:2 shared:1 - ext4 /dev/vda1 rw\n"));
+	assert_false(is_shared_root("22 29 0:21 / /proc rw shared:5 - proc proc rw\n"
+				    "29 1 254:1 / / rw master:7 - ext4 /dev/vda1 rw\n"
+				    "30 29 0:1 / /x rw shared:9 - tmpfs tmpfs rw\n"));
+	assert_false(is_shared_root("29 1 254:1 / / rw - ext4 /dev/x rw, shared:1\n"));
+	assert_false(is_shared_root(""));
+	assert_false(is_shared_root("\n\nx"));
 }
 
 /* ---- the log of a machine ---- */
@@ -424,6 +451,7 @@ int main(void)
 		LOG_TEST(test_what_is_no_line_is_skipped),
 		cmocka_unit_test(test_log_line),
 		cmocka_unit_test(test_containerd_config),
+		cmocka_unit_test(test_shared_root),
 		cmocka_unit_test(test_machine_log_is_in_the_order_of_time),
 		cmocka_unit_test(test_machine_log_of_a_guest_that_lies),
 		cmocka_unit_test(test_host_processes),
