@@ -3,7 +3,8 @@
 /*
  * A filter's rules become its program here, not in the guest, where compiling them is half of the
  * work of a container's start. crun takes the program from an annotation; what stays in the spec
- * are the flags it's loaded with. libseccomp's program is made shorter (seccomp_program.c).
+ * are the flags it's loaded with. libseccomp gets the calls with conditions only, because it takes
+ * as long for the others as the rest of a start; seccomp_program.c joins the two.
  */
 
 #include <errno.h>
@@ -24,15 +25,26 @@
 
 #define ARGS_MAX 6
 
-/* libseccomp's attribute: 1 is a list, 2 a tree. */
-#define OPTIMIZE_TREE 2
-
-DEFINE_CLEANUP(filter_freep, scmp_filter_ctx, seccomp_release)
-
 struct program {
 	struct sock_filter insns[BPF_MAXINSNS + 1];
 	size_t n;
 };
+
+/* A filter while its rules are read. */
+struct filter {
+	uint32_t other; /* for what no rule is about */
+	struct sock_filter fixed[SECCOMP_CALLS];
+	bool by_args[SECCOMP_CALLS];
+	scmp_filter_ctx libseccomp; /* the calls of by_args */
+};
+
+static void filter_free(struct filter *f)
+{
+	seccomp_release(f->libseccomp);
+	free(f);
+}
+
+DEFINE_CLEANUP(filter_freep, struct filter *, filter_free)
 
 struct word {
 	const char *name;
@@ -156,7 +168,40 @@ static int add_call(scmp_filter_ctx filter, uint32_t action, int number,
 	return r;
 }
 
-static int add_rule(scmp_filter_ctx filter, uint32_t other, struct json_object *rule, struct err *e)
+/* Profiles name calls of other architectures and of later kernels: these have negative numbers. */
+static int call_number(struct json_object *names, size_t i)
+{
+	const char *name = json_object_get_string(json_object_array_get_idx(names, i));
+
+	return name ? seccomp_syscall_resolve_name(name) : __NR_SCMP_ERROR;
+}
+
+/* A call that any rule with conditions is about is libseccomp's. */
+static void note_conditions(struct filter *f, struct json_object *rule)
+{
+	struct json_object *names = json_get(rule, "names", json_type_array);
+	struct json_object *args = json_get(rule, "args", json_type_array);
+
+	if (!names || !args || json_object_array_length(args) == 0)
+		return;
+	for (size_t i = 0; i < json_object_array_length(names); i++) {
+		int number = call_number(names, i);
+
+		if (number >= 0 && number < SECCOMP_CALLS)
+			f->by_args[number] = true;
+	}
+}
+
+/* The first rule counts, as for libseccomp. */
+static void set_answer(struct filter *f, int number, uint32_t action)
+{
+	struct sock_filter *answer = &f->fixed[number];
+
+	if (!answer->code)
+		*answer = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, action);
+}
+
+static int add_rule(struct filter *f, struct json_object *rule, struct err *e)
 {
 	struct json_object *names = json_get(rule, "names", json_type_array);
 	struct scmp_arg_cmp args[ARGS_MAX];
@@ -167,37 +212,38 @@ static int add_rule(scmp_filter_ctx filter, uint32_t other, struct json_object *
 	if (r < 0)
 		return r;
 	/* libseccomp refuses what would change nothing. */
-	if (action == other)
+	if (action == f->other)
 		return 0;
 	for (size_t i = 0; names && i < json_object_array_length(names); i++) {
-		const char *name = json_object_get_string(json_object_array_get_idx(names, i));
-		int number = name ? seccomp_syscall_resolve_name(name) : __NR_SCMP_ERROR;
-		char quoted[80];
+		int number = call_number(names, i);
 
-		/* Profiles name calls of other architectures and of later kernels. */
-		if (number == __NR_SCMP_ERROR)
+		if (number < 0)
 			continue;
-		r = add_call(filter, action, number, args, (size_t)n_args);
+		if (number >= SECCOMP_CALLS || f->by_args[number])
+			r = add_call(f->libseccomp, action, number, args, (size_t)n_args);
+		else
+			set_answer(f, number, action);
 		if (r < 0)
-			return err_errno(e, r, "the rule for %s",
-					 log_quote(quoted, sizeof(quoted), name));
+			return err_errno(e, r, "the rule for system call %d", number);
 	}
 	return 0;
 }
 
-static int add_rules(scmp_filter_ctx filter, uint32_t other, struct json_object *seccomp,
-		     struct err *e)
+static int add_rules(struct filter *f, struct json_object *seccomp, struct err *e)
 {
 	struct json_object *rules = json_get(seccomp, "syscalls", json_type_array);
+	size_t n = rules ? json_object_array_length(rules) : 0;
 	int r = 0;
 
-	for (size_t i = 0; r == 0 && rules && i < json_object_array_length(rules); i++) {
+	for (size_t i = 0; i < n; i++) {
 		struct json_object *rule = json_object_array_get_idx(rules, i);
 
 		if (!json_object_is_type(rule, json_type_object))
 			return err_set(e, -EINVAL, "a rule is not an object");
-		r = add_rule(filter, other, rule, e);
+		note_conditions(f, rule);
 	}
+	for (size_t i = 0; r == 0 && i < n; i++)
+		r = add_rule(f, json_object_array_get_idx(rules, i), e);
 	return r;
 }
 
@@ -207,12 +253,12 @@ static int add_rules(scmp_filter_ctx filter, uint32_t other, struct json_object 
  * The guest's kernel has one architecture. x32's numbers exist on it as large ones: where the
  * profile knows such programs they get the default answer, elsewhere libseccomp's: the end.
  */
-static int set_arch(scmp_filter_ctx filter, uint32_t other, struct json_object *seccomp)
+static int set_arch(struct filter *f, struct json_object *seccomp)
 {
 	struct json_object *arches = json_get(seccomp, "architectures", json_type_array);
 
 	return arches && json_object_array_length(arches) > 1
-		       ? seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, other)
+		       ? seccomp_attr_set(f->libseccomp, SCMP_FLTATR_ACT_BADARCH, f->other)
 		       : 0;
 }
 
@@ -234,38 +280,34 @@ static int export(scmp_filter_ctx filter, struct program *ret, struct err *e)
 	return 0;
 }
 
-static int compile(struct json_object *seccomp, struct program *ret, struct err *e)
+static int build(struct filter *f, struct json_object *seccomp, struct program *ret, struct err *e)
 {
-	_cleanup_(filter_freep) scmp_filter_ctx filter = NULL;
-	uint32_t other;
-	int r = read_action(seccomp, "defaultAction", "defaultErrnoRet", &other, e);
+	struct program by_args;
+	int r = read_action(seccomp, "defaultAction", "defaultErrnoRet", &f->other, e);
 
 	if (r < 0)
 		return r;
-	filter = seccomp_init(other);
-	if (!filter)
+	f->libseccomp = seccomp_init(f->other);
+	if (!f->libseccomp || set_arch(f, seccomp) < 0)
 		return err_oom(e);
-	r = add_rules(filter, other, seccomp, e);
+	r = add_rules(f, seccomp, e);
+	if (r == 0)
+		r = export(f->libseccomp, &by_args, e);
 	if (r < 0)
 		return r;
-	r = set_arch(filter, other, seccomp);
-	if (r == 0)
-		r = seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, OPTIMIZE_TREE);
-	return r < 0 ? err_errno(e, r, "cannot make a program of the rules")
-		     : export(filter, ret, e);
+	r = seccomp_program_make(by_args.insns, by_args.n, seccomp_arch_native(), f->fixed,
+				 ret->insns, ARRAY_SIZE(ret->insns));
+	if (r < 0)
+		return err_errno(e, r, "cannot make a program of the rules");
+	ret->n = (size_t)r;
+	return 0;
 }
 
-/* One that it can't make shorter does as it is. */
-static void shrink(struct program *program)
+static int compile(struct json_object *seccomp, struct program *ret, struct err *e)
 {
-	struct program shorter;
-	int n = seccomp_program_shrink(program->insns, program->n, seccomp_arch_native(),
-				       shorter.insns, ARRAY_SIZE(shorter.insns));
+	_cleanup_(filter_freep) struct filter *f = calloc(1, sizeof(*f));
 
-	if (n > 0 && (size_t)n < program->n) {
-		program->n = (size_t)n;
-		memcpy(program->insns, shorter.insns, program->n * sizeof(*program->insns));
-	}
+	return f ? build(f, seccomp, ret, e) : err_oom(e);
 }
 
 static int annotate(struct json_object *spec, const struct program *program)
@@ -298,7 +340,6 @@ int oci_seccomp_compile(struct json_object *spec, struct err *e)
 		err_wrap(e, "system call filter");
 		return r;
 	}
-	shrink(&program);
 	if (annotate(spec, &program) < 0)
 		return err_oom(e);
 	json_object_object_del(seccomp, "syscalls");

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 
 /*
- * libseccomp's programs compare the number of a system call with each number of the profile. As
- * neighbours mostly share their fate, ranges of numbers are few: a search among them takes a tenth
- * of the instructions, and of the time that the kernel needs to check, translate and try them.
+ * Most rules of a filter are a system call and its answer. libseccomp compares the number with each
+ * of them; as neighbours mostly share their fate, ranges of numbers are few, and a search among
+ * them takes a fourth of the instructions, and of the time that the kernel needs to check,
+ * translate and try them.
  *
- * Nothing is known here of what the rules were. The program is run with the first number of each
- * range until it has an answer or looks at an argument; what it does from there on is copied.
+ * Calls whose answer depends on their arguments have a program of libseccomp's. Nothing is known
+ * here of what its rules were: it's run with the first number of each range until it has an answer
+ * or looks at an argument; what it does from there on is copied.
  */
 
 #include <errno.h>
@@ -20,7 +22,7 @@
 #include "oci/seccomp_internal.h"
 
 #define RANGES_MAX 1024
-#define EDGES_MAX  (2 * BPF_MAXINSNS + 1)
+#define EDGES_MAX  (2 * BPF_MAXINSNS + SECCOMP_CALLS + 2)
 
 /* Jumps of conditions are 8 bits wide. */
 #define JUMP_MAX 255
@@ -33,10 +35,11 @@ struct range {
 	const struct sock_filter *at; /* where they get: an answer, or a look at arguments */
 };
 
-struct shrink {
+struct maker {
 	const struct sock_filter *in;
 	size_t n;
 	uint32_t arch;
+	const struct sock_filter *fixed;
 	struct range ranges[RANGES_MAX];
 	size_t n_ranges;
 	struct sock_filter *out;
@@ -69,10 +72,12 @@ static bool holds(const struct sock_filter *i, uint32_t value)
 }
 
 /* Where a system call of that number gets, or NULL when it's another kind of program. */
-static const struct sock_filter *follow(const struct shrink *s, uint32_t number)
+static const struct sock_filter *follow(const struct maker *s, uint32_t number)
 {
 	uint32_t a = 0;
 
+	if (s->fixed && number < SECCOMP_CALLS && s->fixed[number].code)
+		return &s->fixed[number];
 	for (const struct sock_filter *i = s->in; i < s->in + s->n; i++) {
 		if (is_load(i, offsetof(struct seccomp_data, nr)))
 			a = number;
@@ -103,12 +108,16 @@ static int by_value(const void *a, const void *b)
 	return (x > y) - (x < y);
 }
 
-/* Every number at or behind which a comparison of the program may turn out differently. */
-static size_t find_edges(const struct shrink *s, uint32_t edges[EDGES_MAX])
+/* Every number from which on the answer may be another one. */
+static size_t find_edges(const struct maker *s, uint32_t edges[EDGES_MAX])
 {
 	size_t n = 0;
 
 	edges[n++] = 0;
+	for (uint32_t i = 1; i < SECCOMP_CALLS; i++)
+		if (memcmp(&s->fixed[i], &s->fixed[i - 1], sizeof(*s->fixed)) != 0)
+			edges[n++] = i;
+	edges[n++] = SECCOMP_CALLS;
 	for (size_t i = 0; i < s->n; i++) {
 		if (!compares(&s->in[i]))
 			continue;
@@ -119,7 +128,7 @@ static size_t find_edges(const struct shrink *s, uint32_t edges[EDGES_MAX])
 	return n;
 }
 
-static int find_ranges(struct shrink *s)
+static int find_ranges(struct maker *s)
 {
 	uint32_t edges[EDGES_MAX];
 	size_t n = find_edges(s, edges);
@@ -141,7 +150,7 @@ static int find_ranges(struct shrink *s)
 	return 0;
 }
 
-static int emit(struct shrink *s, struct sock_filter i)
+static int emit(struct maker *s, struct sock_filter i)
 {
 	if (s->len == s->max)
 		return -E2BIG;
@@ -152,7 +161,7 @@ static int emit(struct shrink *s, struct sock_filter i)
 /* ---- what looks at arguments ---- */
 
 /* Mark what can be reached from @from; jumps only lead forward. */
-static int reach(const struct shrink *s, size_t from, bool *reached)
+static int reach(const struct maker *s, size_t from, bool *reached)
 {
 	reached[from] = true;
 	for (size_t i = from; i < s->n; i++) {
@@ -178,7 +187,7 @@ static int reach(const struct shrink *s, size_t from, bool *reached)
 }
 
 /* Copy them in their order, with jumps over what isn't copied made shorter. */
-static int copy_from(struct shrink *s, size_t from)
+static int copy_from(struct maker *s, size_t from)
 {
 	bool reached[BPF_MAXINSNS] = { false };
 	uint16_t place[BPF_MAXINSNS + 1];
@@ -208,7 +217,7 @@ static int copy_from(struct shrink *s, size_t from)
 /* ---- the search ---- */
 
 /* The ranges from @lo to before @hi. */
-static int search(struct shrink *s, size_t lo, size_t hi)
+static int search(struct maker *s, size_t lo, size_t hi)
 {
 	size_t mid = lo + (hi - lo) / 2;
 	size_t at = s->len;
@@ -241,9 +250,9 @@ static int search(struct shrink *s, size_t lo, size_t hi)
 }
 
 /* What comes before the search: calls of another architecture have one answer. */
-static int begin(struct shrink *s)
+static int begin(struct maker *s)
 {
-	struct shrink foreign = { .in = s->in, .n = s->n, .arch = ~s->arch };
+	struct maker foreign = { .in = s->in, .n = s->n, .arch = ~s->arch };
 	const struct sock_filter *answer = follow(&foreign, 0);
 	int r;
 
@@ -259,10 +268,11 @@ static int begin(struct shrink *s)
 			    (struct sock_filter)BPF_STMT(LOAD, offsetof(struct seccomp_data, nr)));
 }
 
-int seccomp_program_shrink(const struct sock_filter *in, size_t n, uint32_t arch,
-			   struct sock_filter *out, size_t max)
+int seccomp_program_make(const struct sock_filter *in, size_t n, uint32_t arch,
+			 const struct sock_filter fixed[SECCOMP_CALLS], struct sock_filter *out,
+			 size_t max)
 {
-	struct shrink s = { .in = in, .n = n, .arch = arch, .out = out, .max = max };
+	struct maker s = { .in = in, .n = n, .arch = arch, .fixed = fixed, .out = out, .max = max };
 	int r = n > BPF_MAXINSNS ? -E2BIG : find_ranges(&s);
 
 	if (r == 0)

@@ -20,6 +20,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/buf.h"
 #include "base/cleanup.h"
 #include "oci/seccomp_internal.h"
 #include "oci/spec_internal.h"
@@ -90,10 +91,9 @@ static int compile(const char *seccomp, struct program *ret, struct err *e)
 	struct json_object *l;
 	struct json_object *all;
 	const char *text;
-	char json[4096];
+	_cleanup_(freep) char *json = str_printf("{\"linux\":{\"seccomp\":%s}}", seccomp);
 	int n;
 
-	snprintf(json, sizeof(json), "{\"linux\":{\"seccomp\":%s}}", seccomp);
 	assert_int_equal(json_parse(json, strlen(json), "spec", &spec, e), 0);
 	n = oci_seccomp_compile(spec, e);
 	if (n < 0)
@@ -244,7 +244,9 @@ static void test_listener_is_left_alone(void **state)
 			 -ENOENT);
 }
 
-/* ---- shorter programs ---- */
+/* ---- beside libseccomp ---- */
+
+static const struct sock_filter nothing[SECCOMP_CALLS];
 
 static void export(scmp_filter_ctx filter, struct program *ret)
 {
@@ -258,27 +260,48 @@ static void export(scmp_filter_ctx filter, struct program *ret)
 	close(fd);
 }
 
-/* Rules all over the table, with and without conditions. */
-static scmp_filter_ctx make_rules(unsigned int seed)
+static const struct {
+	const char *name;
+	uint32_t value;
+} actions[] = {
+	{ "SCMP_ACT_ALLOW", SCMP_ACT_ALLOW },
+	{ "SCMP_ACT_ERRNO", SCMP_ACT_ERRNO(EPERM) },
+	{ "SCMP_ACT_TRAP", SCMP_ACT_TRAP },
+};
+
+static const char *const operators[] = { "NE", "LT", "LE", "EQ", "GE", "GT" };
+
+/* Rules all over the table, with and without conditions: as a profile, and for libseccomp. */
+static void make_rules(unsigned int seed, scmp_filter_ctx filter, struct buf *profile)
 {
-	static const uint32_t actions[] = { SCMP_ACT_ALLOW, SCMP_ACT_ERRNO(1), SCMP_ACT_TRAP };
-	scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(38));
-
+	buf_printf(profile, "{\"defaultAction\":\"SCMP_ACT_ERRNO\",\"defaultErrnoRet\":38,"
+			    "\"syscalls\":[{\"names\":[],\"action\":\"SCMP_ACT_LOG\"}");
 	for (int number = 0; number < 450; number++) {
-		unsigned int dice = (unsigned int)rand_r(&seed);
-		uint32_t action = actions[dice % 3];
-		enum scmp_compare op = (enum scmp_compare)(1 + dice / 16 % 6);
+		_cleanup_(freep) char *name = seccomp_syscall_resolve_num_arch(SCMP_ARCH_NATIVE,
+									       number);
+		unsigned int dice = (unsigned int)rand_r(&seed) >> 8;
+		unsigned int action = dice % 3;
+		unsigned int op = dice / 16 % 6;
+		unsigned int value = dice / 1024 % 8;
 
-		if (dice / 64 % 4 == 0)
+		if (!name || dice / 64 % 4 == 0)
 			continue;
-		if (dice / 256 % 8 == 0)
-			(void)seccomp_rule_add(filter, action, number, 2,
-					       SCMP_A0(op, dice / 1024 % 8),
-					       SCMP_A1(SCMP_CMP_EQ, 0));
-		else
-			(void)seccomp_rule_add(filter, action, number, 0);
+		buf_printf(profile, ",{\"names\":[\"%s\"],\"action\":\"%s\",\"args\":[", name,
+			   actions[action].name);
+		if (dice / 256 % 4 == 0) {
+			(void)seccomp_rule_add(filter, actions[action].value, number, 2,
+					       SCMP_A0((enum scmp_compare)(1 + op), value, 0),
+					       SCMP_A1(SCMP_CMP_EQ, 0, 0));
+			buf_printf(profile,
+				   "{\"index\":0,\"value\":%u,\"op\":\"SCMP_CMP_%s\"},"
+				   "{\"index\":1,\"value\":0,\"op\":\"SCMP_CMP_EQ\"}",
+				   value, operators[op]);
+		} else {
+			(void)seccomp_rule_add(filter, actions[action].value, number, 0);
+		}
+		buf_printf(profile, "]}");
 	}
-	return filter;
+	buf_printf(profile, "]}");
 }
 
 static void assert_same(const struct program *a, const struct program *b, long number)
@@ -288,34 +311,33 @@ static void assert_same(const struct program *a, const struct program *b, long n
 	assert_int_equal(call(a, number, 1ULL << 40), call(b, number, 1ULL << 40));
 }
 
-static void test_shorter_programs_do_the_same(void **state)
+static void test_programs_do_what_libseccomps_do(void **state)
 {
 	const struct seccomp_data i386 = { .nr = 3, .arch = AUDIT_ARCH_I386 };
 
 	for (unsigned int seed = 1; seed <= 20; seed++) {
-		scmp_filter_ctx filter = make_rules(seed);
-		struct program whole;
-		struct program shorter;
-		int n;
+		_cleanup_(buf_done) struct buf profile = { 0 };
+		scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ERRNO(38));
+		struct err e = { 0 };
+		struct program theirs;
+		struct program ours;
 
-		seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 1 + seed % 2);
-		export(filter, &whole);
+		make_rules(seed, filter, &profile);
+		export(filter, &theirs);
 		seccomp_release(filter);
-		n = seccomp_program_shrink(whole.insns, whole.n, AUDIT_ARCH_X86_64, shorter.insns,
-					   BPF_MAXINSNS);
-		assert_true(n > 0);
-		shorter.n = (size_t)n;
-		for (long number = 0; number < 1000; number++)
-			assert_same(&whole, &shorter, number);
-		assert_same(&whole, &shorter, 0x3fffffff);
-		assert_same(&whole, &shorter, 0x40000000);
-		assert_same(&whole, &shorter, 0x40000001);
-		assert_same(&whole, &shorter, -1);
-		assert_int_equal(run(&whole, &i386), run(&shorter, &i386));
+		assert_int_equal(compile(buf_cstr(&profile), &ours, &e), 0);
+		assert_true(ours.n < theirs.n);
+		for (long number = 0; number < 1100; number++)
+			assert_same(&theirs, &ours, number);
+		assert_same(&theirs, &ours, 0x3fffffff);
+		assert_same(&theirs, &ours, 0x40000000);
+		assert_same(&theirs, &ours, 0x40000001);
+		assert_same(&theirs, &ours, -1);
+		assert_int_equal(run(&theirs, &i386), run(&ours, &i386));
 	}
 }
 
-static void test_unknown_programs_stay(void **state)
+static void test_other_programs_are_refused(void **state)
 {
 	const struct sock_filter masks[] = {
 		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
@@ -333,11 +355,13 @@ static void test_unknown_programs_stay(void **state)
 	const struct sock_filter answer[] = { BPF_STMT(BPF_RET | BPF_K, ALLOW) };
 	struct sock_filter out[64];
 
-	assert_int_equal(seccomp_program_shrink(masks, ARRAY_SIZE(masks), 0, out, 64), -EOPNOTSUPP);
-	assert_int_equal(seccomp_program_shrink(endless, 1, 0, out, 64), -EOPNOTSUPP);
-	assert_int_equal(seccomp_program_shrink(far, ARRAY_SIZE(far), 0, out, 64), -EOPNOTSUPP);
-	assert_int_equal(seccomp_program_shrink(answer, 1, 0, out, 3), -E2BIG);
-	assert_int_equal(seccomp_program_shrink(answer, 1, 0, out, 64), 5);
+	assert_int_equal(seccomp_program_make(masks, ARRAY_SIZE(masks), 0, nothing, out, 64),
+			 -EOPNOTSUPP);
+	assert_int_equal(seccomp_program_make(endless, 1, 0, nothing, out, 64), -EOPNOTSUPP);
+	assert_int_equal(seccomp_program_make(far, ARRAY_SIZE(far), 0, nothing, out, 64),
+			 -EOPNOTSUPP);
+	assert_int_equal(seccomp_program_make(answer, 1, 0, nothing, out, 3), -E2BIG);
+	assert_int_equal(seccomp_program_make(answer, 1, 0, nothing, out, 64), 5);
 }
 
 int main(void)
@@ -348,8 +372,8 @@ int main(void)
 		cmocka_unit_test(test_actions),
 		cmocka_unit_test(test_what_is_wrong),
 		cmocka_unit_test(test_listener_is_left_alone),
-		cmocka_unit_test(test_shorter_programs_do_the_same),
-		cmocka_unit_test(test_unknown_programs_stay),
+		cmocka_unit_test(test_programs_do_what_libseccomps_do),
+		cmocka_unit_test(test_other_programs_are_refused),
 	};
 
 	return cmocka_run_group_tests_name("seccomp", tests, NULL, NULL);
