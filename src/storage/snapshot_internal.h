@@ -6,6 +6,7 @@
 
 #include "base/str.h"
 #include "storage/image_store_internal.h"
+#include "storage/layer.h"
 #include "storage/snapshot.h"
 
 #define SNAPSHOT_PATHS_MAX ((size_t)256 << 10) /* of a file `source` */
@@ -47,8 +48,9 @@ int snapshot_key(const struct snapshot_recipe *recipe, char key[SNAPSHOT_KEY_SIZ
 int snapshot_key_kind(const char *name);
 
 /* Limits of a layer. */
-#define SNAPSHOT_LIMITS \
-	((struct snapshot_limits){ .bytes = (uint64_t)64 << 30, .entries = 5000000, .depth = 256 })
+#define SNAPSHOT_LIMITS            \
+	((struct snapshot_limits){ \
+		.bytes = (uint64_t)64 << 30, .entries = LAYER_MAX_ENTRIES, .depth = 256 })
 
 /**
  * struct snapshot_limits - What a file may be made of

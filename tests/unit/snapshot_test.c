@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -529,6 +530,89 @@ static void test_leftovers_are_taken_over(void **state)
 	assert_int_equal(entries("cache/snapshots/tmp"), 0);
 }
 
+/* Works on the layer's file without an end. */
+__attribute__((noreturn)) static void begin_and_hang(const char *key, int ready)
+{
+	_cleanup_(freep) char *store = path_of("cache/snapshots");
+	struct workdir *work = NULL;
+
+	if (workdir_open(store, key, 60000, &work, NULL) < 0 ||
+	    mkdirat(work->fd, "entry", 0700) < 0 ||
+	    file_replace(work->fd, "entry/layer.erofs", "half", 4, 0600) < 0)
+		_exit(1);
+	(void)!write(ready, "x", 1);
+	for (;;)
+		pause();
+}
+
+static void test_who_waits_goes_on_after_the_death_of_who_worked(void **state)
+{
+	_cleanup_(freep) char *dir = path_of("layer");
+	struct snapshot_recipe recipe = { .paths = &dir, .n = 1 };
+	char key[SNAPSHOT_KEY_SIZE];
+	pid_t worker;
+	pid_t waiter;
+	int status;
+	int fds[2];
+	char c;
+
+	sh("mkdir layer && echo x >layer/file");
+	assert_int_equal(snapshot_key(&recipe, key, NULL), 0);
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	worker = fork();
+	if (worker == 0)
+		begin_and_hang(key, fds[1]);
+	assert_int_equal(read(fds[0], &c, 1), 1);
+	waiter = fork();
+	if (waiter == 0) {
+		(void)!write(fds[1], "x", 1);
+		_exit(image_of("layer", NULL) < 0);
+	}
+	assert_int_equal(read(fds[0], &c, 1), 1);
+	kill(worker, SIGKILL);
+	assert_int_equal(waitpid(worker, &status, 0), worker);
+	assert_int_equal(waitpid(waiter, &status, 0), waiter);
+	assert_int_equal(status, 0);
+	unpack(good_image_of("layer"));
+	sh("[ -e out/file ]");
+	assert_int_equal(entries("cache/snapshots/tmp"), 0);
+	close(fds[0]);
+	close(fds[1]);
+}
+
+static void test_several_at_once_get_the_same(void **state)
+{
+	struct stat first;
+	int fds[2];
+
+	sh("mkdir layer && head -c 1000000 /dev/urandom >layer/file");
+	assert_int_equal(pipe2(fds, O_CLOEXEC), 0);
+	for (int i = 0; i < 4; i++) {
+		if (fork() == 0) {
+			int fd = image_of("layer", NULL);
+			struct stat st = { 0 };
+
+			if (fd < 0 || fstat(fd, &st) < 0)
+				_exit(1);
+			_exit(write(fds[1], &st, sizeof(st)) != sizeof(st));
+		}
+	}
+	for (int i = 0; i < 4; i++) {
+		struct stat st;
+		int status;
+
+		assert_true(wait(&status) > 0);
+		assert_int_equal(status, 0);
+		assert_int_equal(read(fds[0], &st, sizeof(st)), sizeof(st));
+		if (i == 0)
+			first = st;
+		assert_int_equal(st.st_ino, first.st_ino);
+	}
+	assert_int_equal(entries("cache/snapshots"), 1);
+	close(fds[0]);
+	close(fds[1]);
+}
+
 static void test_prune(void **state)
 {
 	_cleanup_(close_fdp) int used = -EBADF;
@@ -594,6 +678,8 @@ int main(void)
 		TEST(test_limits),
 		TEST(test_content_of_a_writable_directory),
 		TEST(test_leftovers_are_taken_over),
+		TEST(test_who_waits_goes_on_after_the_death_of_who_worked),
+		TEST(test_several_at_once_get_the_same),
 		TEST(test_prune),
 		TEST(test_full_disk),
 	};
