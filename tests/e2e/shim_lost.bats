@@ -192,7 +192,7 @@ assert_lost() {
 	listen
 	until_true 30 container_exited "$A"
 	assert_equal "$(container_status "$A" exit_code)" 5
-	remove_pod "$POD"
+	until_true 30 remove_pod "$POD"
 	assert_story "$POD" 'exit:137 delete:137'
 	assert_no_pods
 }
@@ -215,9 +215,11 @@ make_netns() {
 		ip route add default via 10.66.0.1 && ip -6 route add default via fd66::1'
 }
 
-# The links have found out that their own addresses are nobody else's.
+# Both ends of the link have found out that they are up, and that their own addresses are nobody else's.
 addresses_settled() {
-	[ -z "$(ip -n "$NETNS" addr show tentative)" ]
+	[ "$(ip -n "$NETNS" -o link show up | grep -c ' state UP ')" = 2 ] &&
+		[ "$(ip -n "$NETNS" -6 -o addr show scope link | grep -c ' fe80:')" = 2 ] &&
+		[ -z "$(ip -n "$NETNS" addr show tentative)" ]
 }
 
 # in_netns NAME: a container that sleeps in it
