@@ -107,12 +107,12 @@ image_checks() {
 once() {
 	PODVM=$build/src/cli/podvm PODVM_IMAGE=$build/image bats --tap --timing "$@" | tee "$tap" || true
 	# A file that bats could not run at all has no result lines.
-	grep -q '^1\.\.[1-9]' "$tap"
+	grep -aq '^1\.\.[1-9]' "$tap"
 }
 
 # The bats files that have a failure, by what bats says of where it was.
 failed_files() {
-	grep -E '^# \(.*(test )?file tests/e2e/' "$tap" | grep -oE 'tests/e2e/[a-z_]+\.bats' | sort -u
+	grep -aE '^# \(.*(test )?file tests/e2e/' "$tap" | grep -aoE 'tests/e2e/[a-z_]+\.bats' | sort -u
 }
 
 # run_bats [FILTER...] -- FILE...
@@ -126,15 +126,15 @@ run_bats() {
 	done
 	shift
 	once "${filters[@]}" "$@" || count 1 "bats"
-	skipped=$((skipped + $(grep -c '^ok .*# skip' "$tap" || true)))
-	passed=$((passed + $(grep '^ok ' "$tap" | grep -vc '# skip' || true)))
-	first=$(grep -c '^not ok ' "$tap" || true)
+	skipped=$((skipped + $(grep -ac '^ok .*# skip' "$tap" || true)))
+	passed=$((passed + $(grep -a '^ok ' "$tap" | grep -avc '# skip' || true)))
+	first=$(grep -ac '^not ok ' "$tap" || true)
 	[ "$first" -gt 0 ] || return 0
 	note_failures "$bats_failures" "$tap"
 	mapfile -t again < <(failed_files)
 	if [ ${#again[@]} -gt 0 ]; then
 		heading "again: ${again[*]}"
-		if once "${filters[@]}" "${again[@]}" && ! grep -q '^not ok ' "$tap"; then
+		if once "${filters[@]}" "${again[@]}" && ! grep -aq '^not ok ' "$tap"; then
 			echo "(none of these failed again)" >>"$failures"
 			unsteady=$((unsteady + first))
 			return
