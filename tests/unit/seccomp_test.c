@@ -326,7 +326,6 @@ static void test_programs_do_what_libseccomps_do(void **state)
 		export(filter, &theirs);
 		seccomp_release(filter);
 		assert_int_equal(compile(buf_cstr(&profile), &ours, &e), 0);
-		assert_true(ours.n < theirs.n);
 		for (long number = 0; number < 1100; number++)
 			assert_same(&theirs, &ours, number);
 		assert_same(&theirs, &ours, 0x3fffffff);
