@@ -16,7 +16,7 @@
 #include "storage/virtiofs.h"
 
 /* From the start of the daemon until it serves the monitor. */
-#define JOIN_TIMEOUT_MS 20000
+#define JOIN_TIMEOUT_MS 60000
 
 static void on_daemon_exit(void *data, int code)
 {

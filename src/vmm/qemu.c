@@ -32,7 +32,7 @@
 #include "vmm/qemu.h"
 
 /* From the start of the process to its answer on the control connection. */
-#define START_TIMEOUT_MS 30000
+#define START_TIMEOUT_MS 60000
 
 /* A QEMU that has closed its control connection should be gone at once. */
 #define EXIT_GRACE_MS 2000

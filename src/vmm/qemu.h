@@ -10,7 +10,7 @@
 #include "vmm/vmm-internal.h"
 
 /* How long QEMU may take for a command; it does them at once unless the host is very busy. */
-#define QEMU_COMMAND_TIMEOUT_MS 15000
+#define QEMU_COMMAND_TIMEOUT_MS 60000
 
 /* How long the guest may take to make use of new memory. */
 #define QEMU_RESIZE_TIMEOUT_MS 15000

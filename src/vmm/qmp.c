@@ -12,7 +12,7 @@
 #include "base/str.h"
 #include "vmm/vmm-internal.h"
 
-#define NEGOTIATION_TIMEOUT_MS 30000
+#define NEGOTIATION_TIMEOUT_MS 60000
 
 /**
  * struct slot - A command under way

@@ -167,14 +167,14 @@ assert_lost() {
 }
 
 @test "the guest hangs: who wants something of it finds out" {
-	sed 's/^agent_timeout = .*/agent_timeout = 20s/' "$E2E/tmp/conf" >"$E2E/podvm.conf"
+	sed 's/^agent_timeout = .*/agent_timeout = 30s/' "$E2E/tmp/conf" >"$E2E/podvm.conf"
 	start_pod hang
 	cat "$E2E/tmp/conf" >"$E2E/podvm.conf"
 	kill -STOP "$(monitor_of "$POD")"
 	run -125 cri ContainerStats "{\"container_id\": \"$A\"}"
 	assert_story "$A" 'create start exit:137 delete:137'
 	assert_story "$POD" 'create start exit:137 delete:137'
-	until_true 30 grep -q 'the guest hangs: its agent has not answered for 20 s' "$CONTAINERD/log"
+	until_true 30 grep -q 'the guest hangs: its agent has not answered for 30 s' "$CONTAINERD/log"
 	assert_lost 137
 }
 

@@ -139,6 +139,15 @@ nothing_left_of() {
 	grep -q "/$CGROUP/$POD$" "/proc/$(monitor_of "$POD")/cgroup"
 }
 
+@test "new limits of the pod as a whole are no error, and those of its containers count" {
+	run cri UpdatePodSandboxResources "$(jq -n --arg id "$POD" \
+		'{pod_sandbox_id: $id, resources: {cpu_period: 100000, cpu_quota: 200000}}')"
+	[[ $output != *UNIMPLEMENTED* ]] || skip "this containerd doesn't know them"
+	assert_status 0
+	run -0 inside "$A" nproc
+	assert_equal "$output" 1
+}
+
 @test "host name, hosts and DNS are the pod's, and /dev/shm is shared" {
 	run -0 inside "$A" 'hostname; cat /etc/hostname /dev/shm/x'
 	assert_equal "$output" $'pod-one\npod-one\nshared'
