@@ -272,8 +272,8 @@ print(s.makefile().read())'"
 	before=$(nsenter "--net=$netns" ip -s -j link show eth0 | jq -c '.[0].stats64.tx')
 	[ "$(iperf "$B4")" -ge 10000000 ]
 	after=$(nsenter "--net=$netns" ip -s -j link show eth0 | jq -c '.[0].stats64.tx')
-	# Bytes per frame: far more than the MTU's 1400.
-	[ "$(jq -n "($after.bytes - $before.bytes) / ($after.packets - $before.packets) | floor")" -gt 5000 ]
+	# Bytes per frame: more than the MTU's 1400 ever makes. How many more depends on who is slow.
+	[ "$(jq -n "($after.bytes - $before.bytes) / ($after.packets - $before.packets) | floor")" -gt 2800 ]
 }
 
 @test "packets of the MTU arrive, larger ones are refused in the guest" {
