@@ -7,10 +7,11 @@ set -euo pipefail
 BUILD=(gcc libc6-dev make meson ninja-build pkg-config protobuf-c-compiler
 	libarchive-dev libinih-dev libjson-c-dev libmnl-dev libprotobuf-c-dev libseccomp-dev libssl-dev libuv1-dev scdoc)
 KERNEL=(linux-source-6.12 bc binutils bison flex libelf-dev patch xz-utils)
-IMAGE=(busybox-static cryptsetup-bin crun erofs-utils)
+CRUN=(crun dpkg-dev libcap-dev libseccomp-dev libyajl-dev python3)
+IMAGE=(busybox-static cryptsetup-bin erofs-utils)
 RUN=(e2fsprogs passt qemu-system-x86 skopeo)
 TEST=(bats bsdutils clang-format containerd containernetworking-plugins curl iproute2 iptables jq libcmocka-dev lz4
-	mmdebstrap procps protobuf-compiler python3 python3-grpcio python3-protobuf shellcheck strace umoci util-linux zstd)
+	mmdebstrap procps protobuf-compiler python3-grpcio python3-protobuf shellcheck strace umoci util-linux zstd)
 
 # The daemon for -v: a package of its own since Debian 13, before that it came with QEMU.
 virtiofsd_package() {
@@ -26,7 +27,7 @@ is_available() { [ -n "$(apt-cache policy "$1" 2>/dev/null | sed -n 's/^  Candid
 
 missing_packages() {
 	local package
-	for package in "${BUILD[@]}" "${KERNEL[@]}" "${IMAGE[@]}" "${RUN[@]}" "${TEST[@]}"; do
+	for package in "${BUILD[@]}" "${KERNEL[@]}" "${CRUN[@]}" "${IMAGE[@]}" "${RUN[@]}" "${TEST[@]}"; do
 		is_installed "$package" || echo "$package"
 	done
 	is_installed virtiofsd || is_installed qemu-system-common || virtiofsd_package

@@ -6,7 +6,6 @@ set -euo pipefail
 readonly BLOCK=4096
 # Salt of the hash tree. It only has to be fixed, so that the root hash can be repeated.
 readonly SALT=706f64766d20677565737420696d6167652c20726f6f742066696c6520737973
-readonly LIBRARY_DIR=/lib/x86_64-linux-gnu
 # Command-line parts; why each word is there: docs/guest-image.md.
 readonly ROOT_OPTIONS="ro rootfstype=erofs init=/init"
 readonly CMDLINE_COMMON="quiet panic=-1 scsi_mod.scan=manual percpu_alloc=page dummy.numdummies=0 memhp_default_state=online_movable"
@@ -19,6 +18,9 @@ agent=
 out=
 debug=no
 work=
+# Directories of what was built before.
+kernel=
+crun=
 
 say() { printf 'image: %s\n' "$*" >&2; }
 die() { say "error: $*"; exit 1; }
@@ -48,7 +50,7 @@ parse_arguments() {
 
 check_inputs() {
     local missing=() tool
-    for tool in mkfs.erofs veritysetup readelf strip ldd crun flock; do
+    for tool in mkfs.erofs veritysetup readelf strip flock; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     [ "$debug" = no ] || [ -x /bin/busybox ] || missing+=(busybox-static)
@@ -59,23 +61,13 @@ check_inputs() {
 
 # --- what goes in
 
-crun_path() { command -v crun; }
-# "NAME FILE" of every library crun loads, the program loader included.
-crun_libraries() {
-    ldd "$(crun_path)" | sed -nE 's|^\s*([^ ]+) => (/[^ ]+) .*|\1 \2|p; s|^\s*(/[^ ]+) \(.*|\1 \1|p' | sort
-}
+info() { sed -n "s/^$2=//p" "$1/info"; }
 
-# Unique names of the packages that image files come from or were linked from. A package may have
-# registered a library under /lib or under /usr/lib; both are asked for, one of them is unknown.
+# Unique names of the packages that image files come from or were linked from.
 packages() {
-    local file files=()
-    for file in "$(crun_path)" $(crun_libraries | cut -d ' ' -f 2); do
-        file=$(readlink -f "$file")
-        files+=("$file" "${file#/usr}")
-    done
     {
-        dpkg-query -S "${files[@]}" 2>/dev/null | sed 's/:.*//' || true
-        printf '%s\n' linux-source-6.12 "${AGENT_LIBRARIES[@]}"
+        printf '%s\n' linux-source-6.12 crun "${AGENT_LIBRARIES[@]}"
+        info "$crun" libraries | tr ' ' '\n'
         [ "$debug" = no ] || echo busybox-static
     } | sort -u
 }
@@ -86,11 +78,9 @@ project_version() { sed -nE "s/^  version: '([^']+)'.*/\1/p" "$here/../../meson.
 sha256_of() { sha256sum "$1" | cut -d ' ' -f 1; }
 
 input_hash() {
-    local kernel=$1 name file
     {
-        echo "$debug $(basename "$kernel") $(project_version)"
-        cat "$here/build.sh" "$here/licences.txt" "$agent" "$(crun_path)"
-        while read -r name file; do cat "$file"; done < <(crun_libraries)
+        echo "$debug $(basename "$kernel") $(basename "$crun") $(project_version)"
+        cat "$here/build.sh" "$here/licences.txt" "$agent"
         # shellcheck disable=SC2046 # one word per package
         dpkg-query -W $(packages) erofs-utils cryptsetup-bin
     } | sha256sum | cut -d ' ' -f 1
@@ -104,17 +94,11 @@ is_current() {
 # --- the root file system
 
 stage_root() {
-    local root=$1 name file
-    mkdir -p "$root"/{proc,sys,dev,run,tmp,usr/bin,lib64} "$root$LIBRARY_DIR"
+    local root=$1
+    mkdir -p "$root"/{proc,sys,dev,run,tmp,usr/bin}
     strip --strip-all -o "$root/init" "$agent"
     chmod 755 "$root/init"
-    install -m 755 "$(crun_path)" "$root/usr/bin/crun"
-    while read -r name file; do
-        case $name in
-            /*) install -m 755 "$file" "$root$name" ;;
-            *) install -m 644 "$file" "$root$LIBRARY_DIR/$name" ;;
-        esac
-    done < <(crun_libraries)
+    install -m 755 "$crun/crun" "$root/usr/bin/crun"
 }
 
 stage_debug_tools() {
@@ -184,8 +168,6 @@ packages_json() {
     done
 }
 
-kernel_info() { sed -n "s/^$2=//p" "$1/info"; }
-
 # The root device as a device-mapper target that checks every block against the root hash.
 verity_cmdline() {
     local root_hash=$1 blocks=$2
@@ -194,7 +176,7 @@ verity_cmdline() {
 }
 
 manifest() {
-    local kernel=$1 root_hash=$2 blocks=$3 debug_json=$4 version
+    local root_hash=$1 blocks=$2 debug_json=$3 version
     version=$(project_version)-$(cat "$work/out/vmlinux" "$work/out/rootfs.erofs" | sha256sum | cut -c 1-12)
     cat <<EOF
 {
@@ -203,10 +185,10 @@ manifest() {
   "arch": "x86_64",
   "kernel": {
     "file": "vmlinux",
-    "version": "$(kernel_info "$kernel" release)",
-    "source": "linux-source-6.12 $(kernel_info "$kernel" source_version)",
-    "compiler": "$(kernel_info "$kernel" compiler)",
-    "config_sha256": "$(kernel_info "$kernel" config_sha256)",
+    "version": "$(info "$kernel" release)",
+    "source": "linux-source-6.12 $(info "$kernel" source_version)",
+    "compiler": "$(info "$kernel" compiler)",
+    "config_sha256": "$(info "$kernel" config_sha256)",
     "size": $(stat -c %s "$work/out/vmlinux"),
     "sha256": "$(sha256_of "$work/out/vmlinux")"
   },
@@ -221,6 +203,11 @@ manifest() {
     "version": "$(project_version)",
     "licence": "Apache-2.0",
     "sha256": "$(sha256_of "$work/root/init")"
+  },
+  "crun": {
+    "source": "crun $(info "$crun" source_version)",
+    "compiler": "$(info "$crun" compiler)",
+    "sha256": "$(sha256_of "$work/root/usr/bin/crun")"
   },
   "packages": [$(packages_json)
   ]
@@ -248,7 +235,7 @@ publish() {
 }
 
 build() {
-    local kernel=$1 hash=$2 debug_json="" verity
+    local hash=$1 debug_json="" verity
     work=$(mktemp -d "$out/.work.XXXXXX")
     trap 'rm -rf "$work"' EXIT
     mkdir "$work/out"
@@ -257,28 +244,29 @@ build() {
     make_erofs "$work/root" "$work/out/rootfs.erofs"
     mapfile -t verity < <(add_verity "$work/out/rootfs.erofs")
     [ "$debug" = no ] || debug_json=$(build_debug)
-    manifest "$kernel" "${verity[@]}" "$debug_json" >"$work/out/manifest.json"
+    manifest "${verity[@]}" "$debug_json" >"$work/out/manifest.json"
     publish "$hash"
     say "made $out: kernel $(stat -c %s "$out/vmlinux") + root $(stat -c %s "$out/rootfs.erofs") bytes"
 }
 
 main() {
-    local kernel hash
+    local hash
     parse_arguments "$@"
     umask 022
     export LC_ALL=C
     check_inputs
     kernel=$("$here/../kernel/build.sh")
+    crun=$("$here/../crun/build.sh")
     mkdir -p "$out"
     out=$(readlink -f "$out")
     agent=$(readlink -f "$agent")
     exec 9>"$out/.lock"
     flock 9
-    hash=$(input_hash "$kernel")
+    hash=$(input_hash)
     if is_current "$hash"; then
         say "$out is up to date"
     else
-        build "$kernel" "$hash"
+        build "$hash"
     fi
 }
 
