@@ -5,13 +5,14 @@
 set -euo pipefail
 
 BUILD=(gcc libc6-dev make meson ninja-build pkg-config protobuf-c-compiler
-	libarchive-dev libinih-dev libjson-c-dev libmnl-dev libprotobuf-c-dev libseccomp-dev libssl-dev libuv1-dev scdoc)
+	libarchive-dev libinih-dev libjson-c-dev libmnl-dev libprotobuf-c-dev libseccomp-dev libuv1-dev
+	libzstd-dev nettle-dev scdoc zlib1g-dev)
 KERNEL=(linux-source-6.12 bc binutils bison flex libelf-dev patch xz-utils)
 CRUN=(crun dpkg-dev libcap-dev libseccomp-dev libyajl-dev python3)
 IMAGE=(busybox-static cryptsetup-bin erofs-utils)
 RUN=(e2fsprogs passt qemu-system-x86 skopeo)
-TEST=(bats bsdutils clang-format containerd containernetworking-plugins curl iproute2 iptables jq libcmocka-dev lz4
-	mmdebstrap procps protobuf-compiler python3-grpcio python3-protobuf shellcheck strace umoci util-linux zstd)
+TEST=(bats bsdutils clang-format containerd containernetworking-plugins curl iproute2 iptables jq libcmocka-dev
+	libssl-dev lz4 mmdebstrap procps protobuf-compiler python3-grpcio python3-protobuf shellcheck strace umoci util-linux zstd)
 
 # The daemon for -v: a package of its own since Debian 13, before that it came with QEMU.
 virtiofsd_package() {

@@ -9,7 +9,7 @@
 
 #include <errno.h>
 #include <linux/filter.h>
-#include <openssl/evp.h>
+#include <nettle/base64.h>
 #include <seccomp.h>
 #include <stdlib.h>
 #include <string.h>
@@ -314,13 +314,13 @@ static int annotate(struct json_object *spec, const struct program *program)
 {
 	struct json_object *all = json_get(spec, "annotations", json_type_object);
 	size_t len = program->n * sizeof(*program->insns);
-	_cleanup_(freep) char *text = malloc(len * 4 / 3 + 8);
+	_cleanup_(freep) char *text = calloc(1, BASE64_ENCODE_RAW_LENGTH(len) + 1);
 
 	if (!all)
 		all = json_add_object(spec, "annotations");
 	if (!text || !all)
 		return -ENOMEM;
-	EVP_EncodeBlock((unsigned char *)text, (const void *)program->insns, (int)len);
+	base64_encode_raw(text, len, (const uint8_t *)program->insns);
 	return json_add_string(all, ANNOTATION_PROGRAM, text);
 }
 

@@ -4,18 +4,18 @@
 
 /* What those share who make and keep templates (template_make.c, template_store.c). */
 
-#define TEMPLATE_SHA256_SIZE 65
+#include "oci/digest.h"
 
 /**
  * template_hash() - Digest of a file of a template
  * @fd:		File, at any position
  * @out:	Gets hex digits
  *
- * Holes aren't read: the digest is that of where data is, and of the data.
+ * Holes aren't read: the digest is that of its size and of all pages that aren't zeros.
  *
  * Return: 0 or a negative errno
  */
-int template_hash(int fd, char out[TEMPLATE_SHA256_SIZE]);
+int template_hash(int fd, char out[SHA256_HEX_SIZE]);
 
 /** template_note_checked() - These files have the digests that they should have */
 int template_note_checked(const char *state_dir, const char *key, int memory_fd, int state_fd);

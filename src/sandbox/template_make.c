@@ -246,8 +246,8 @@ static void maker_done(struct maker *m)
 static int write_info(const struct maker *m, enum template_nic nic, struct err *e)
 {
 	static const char *const nets[] = { "none", "user", "pod" };
-	char memory[TEMPLATE_SHA256_SIZE];
-	char state[TEMPLATE_SHA256_SIZE];
+	char memory[SHA256_HEX_SIZE];
+	char state[SHA256_HEX_SIZE];
 	struct template_info info = {
 		.memory = m->c->memory,
 		.vcpus = m->c->vcpus,

@@ -2,7 +2,6 @@
 /* The store of templates: what is in it, whether it's intact, and what has to go. */
 #include <errno.h>
 #include <fcntl.h>
-#include <openssl/evp.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,6 +11,7 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "oci/digest.h"
 #include "oci/json.h"
 #include "sandbox/template.h"
 #include "sandbox/template_internal.h"
@@ -21,6 +21,7 @@
 #define TEMPLATES_MAX 1024
 #define LOCK_WAIT_MS  600000
 #define HASH_CHUNK    ((size_t)256 << 10)
+#define HASH_PAGE     4096
 #define KEY_DIGITS    (TEMPLATE_KEY_SIZE - 1)
 
 /* ---- template.json ---- */
@@ -288,51 +289,60 @@ int template_evict(const char *store, const char *state_dir, uint64_t max, const
 
 /* ---- digests ---- */
 
-DEFINE_CLEANUP(md_freep, EVP_MD_CTX *, EVP_MD_CTX_free)
-
-static int hash_extent(EVP_MD_CTX *md, int fd, off_t from, off_t to, void *chunk)
+static bool is_zero(const uint8_t *page)
 {
-	uint64_t where[2] = { (uint64_t)from, (uint64_t)to };
+	return page[0] == 0 && memcmp(page, page + 1, HASH_PAGE - 1) == 0;
+}
+
+/* Each page that isn't all zeros, after its place: what the file system calls a hole may change. */
+static int hash_extent(struct sha256_ctx *ctx, int fd, off_t from, off_t to, uint8_t *chunk)
+{
 	ssize_t n;
 
-	if (EVP_DigestUpdate(md, where, sizeof(where)) != 1)
-		return -EIO;
 	for (; from < to; from += n) {
 		n = pread(fd, chunk, MIN(HASH_CHUNK, (size_t)(to - from)), from);
 		if (n <= 0)
 			return n < 0 ? -errno : -EIO;
-		if (EVP_DigestUpdate(md, chunk, (size_t)n) != 1)
-			return -EIO;
+		memset(chunk + n, 0, HASH_CHUNK - (size_t)n);
+		for (off_t i = 0; i < n; i += HASH_PAGE) {
+			uint64_t place = (uint64_t)(from + i);
+
+			if (is_zero(chunk + i))
+				continue;
+			sha256_update(ctx, sizeof(place), (const uint8_t *)&place);
+			sha256_update(ctx, HASH_PAGE, chunk + i);
+		}
 	}
 	return 0;
 }
 
-/* Of the parts that aren't holes, each after its begin and end. */
-int template_hash(int fd, char out[TEMPLATE_SHA256_SIZE])
+int template_hash(int fd, char out[SHA256_HEX_SIZE])
 {
-	_cleanup_(md_freep) EVP_MD_CTX *md = EVP_MD_CTX_new();
-	_cleanup_(freep) void *chunk = malloc(HASH_CHUNK);
-	unsigned char sum[EVP_MAX_MD_SIZE];
+	_cleanup_(freep) uint8_t *chunk = malloc(HASH_CHUNK);
 	off_t end = lseek(fd, 0, SEEK_END);
+	uint64_t size = (uint64_t)end;
+	struct sha256_ctx ctx;
 	off_t to = 0;
 	int r = 0;
 
-	if (!md || !chunk || EVP_DigestInit_ex(md, EVP_sha256(), NULL) != 1)
+	if (!chunk)
 		return -ENOMEM;
+	sha256_init(&ctx);
+	sha256_update(&ctx, sizeof(size), (const uint8_t *)&size);
 	while (r == 0 && to < end) {
-		off_t from = lseek(fd, to, SEEK_DATA);
+		off_t data = lseek(fd, to, SEEK_DATA);
+		off_t hole = data < 0 ? end : lseek(fd, data, SEEK_HOLE);
 
-		if (from < 0)
+		if (data < 0)
 			break;
-		to = lseek(fd, from, SEEK_HOLE);
-		r = to < 0 ? -errno : hash_extent(md, fd, from, to, chunk);
+		if (hole < 0)
+			return -errno;
+		/* Extents begin and end where the file system likes, pages don't. */
+		to = MIN(end, (hole + HASH_PAGE - 1) / HASH_PAGE * HASH_PAGE);
+		r = hash_extent(&ctx, fd, data - data % HASH_PAGE, to, chunk);
 	}
 	if (r == 0)
-		r = hash_extent(md, fd, end, end, chunk);
-	if (r == 0 && EVP_DigestFinal_ex(md, sum, NULL) != 1)
-		r = -EIO;
-	for (size_t i = 0; r == 0 && i < 32; i++)
-		snprintf(out + 2 * i, 3, "%02x", sum[i]);
+		sha256_hex(&ctx, out);
 	return r;
 }
 
@@ -341,7 +351,7 @@ static int compare(const char *store, const char *key, const char *name, const c
 {
 	_cleanup_(freep) char *path = template_path(store, key, name);
 	_cleanup_(close_fdp) int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC) : -1;
-	char found[TEMPLATE_SHA256_SIZE] = "";
+	char found[SHA256_HEX_SIZE] = "";
 	int r;
 
 	if (fd < 0)

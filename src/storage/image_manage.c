@@ -288,7 +288,7 @@ int image_store_verify(struct image_store *store, const char *name, struct err *
 {
 	_cleanup_(image_freep) struct image *image = NULL;
 	char digest[OCI_DIGEST_LEN + 1];
-	char sha256[IMAGE_SHA256_SIZE];
+	char sha256[SHA256_HEX_SIZE];
 	struct image_meta meta;
 	int r;
 

@@ -199,33 +199,30 @@ static int ref_read(int refs_fd, const char *file, struct image_ref *ret)
 	return 0;
 }
 
-static int ref_file(const char *text, char *out, size_t size)
+static void ref_file(const char *text, char *out, size_t size)
 {
-	char hash[IMAGE_SHA256_SIZE];
-	int r = sha256_text(text, hash);
+	char hash[SHA256_HEX_SIZE];
 
-	snprintf(out, size, "%s.json", r < 0 ? "" : hash);
-	return r;
+	sha256_text(text, hash);
+	snprintf(out, size, "%s.json", hash);
 }
 
 int image_ref_get(const struct image_store *store, const char *text, struct image_ref *ret)
 {
 	_cleanup_(close_fdp) int fd = open_refs(store);
-	char file[IMAGE_SHA256_SIZE + 8];
-	int r;
+	char file[SHA256_HEX_SIZE + 8];
 
 	if (fd < 0)
 		return fd;
-	r = ref_file(text, file, sizeof(file));
-	return r < 0 ? r : ref_read(fd, file, ret);
+	ref_file(text, file, sizeof(file));
+	return ref_read(fd, file, ret);
 }
 
 int image_ref_set(const struct image_store *store, const struct image_ref *ref)
 {
 	_cleanup_(json_freep) json_object *o = json_object_new_object();
 	_cleanup_(close_fdp) int fd = -EBADF;
-	char file[IMAGE_SHA256_SIZE + 8];
-	int r;
+	char file[SHA256_HEX_SIZE + 8];
 
 	if (mkdirat(store->fd, "refs", 0700) < 0 && errno != EEXIST)
 		return -errno;
@@ -235,8 +232,8 @@ int image_ref_set(const struct image_store *store, const struct image_ref *ref)
 	if (!o || add_text(o, "ref", ref->text) < 0 || add_text(o, "digest", ref->digest) < 0 ||
 	    add_text(o, "stamp", ref->stamp) < 0)
 		return -ENOMEM;
-	r = ref_file(ref->text, file, sizeof(file));
-	return r < 0 ? r : write_json(fd, file, o);
+	ref_file(ref->text, file, sizeof(file));
+	return write_json(fd, file, o);
 }
 
 /* Calls @fn with every name and its file; what can't be read is left out. */

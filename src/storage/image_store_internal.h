@@ -6,13 +6,13 @@
 
 #include <limits.h>
 
+#include "oci/digest.h"
 #include "storage/image_store.h"
 #include "storage/workdir.h"
 
 #define IMAGE_WAIT_MS	  (30 * 60 * 1000)
 #define IMAGE_FORMAT	  1 /* of an image's directory; another one is not understood */
 #define IMAGE_USERS_MAX	  ((size_t)1 << 20)
-#define IMAGE_SHA256_SIZE (64 + 1)
 
 /**
  * struct image_store - The store
@@ -37,7 +37,7 @@ struct image_store {
 struct image_meta {
 	char digest[OCI_DIGEST_LEN + 1];
 	char config_digest[OCI_DIGEST_LEN + 1];
-	char sha256[IMAGE_SHA256_SIZE];
+	char sha256[SHA256_HEX_SIZE];
 	uint64_t size;
 	char created[64];
 	int64_t stored;
@@ -55,12 +55,6 @@ static inline const char *digest_hex(const char *digest)
 {
 	return digest + strlen("sha256:");
 }
-
-/** sha256_file() - SHA-256 of an open file from its start, as hex digits. Return: -errno */
-int sha256_file(int fd, char out[IMAGE_SHA256_SIZE]);
-
-/** sha256_text() - SHA-256 of a string, as hex digits. Return: -errno */
-int sha256_text(const char *text, char out[IMAGE_SHA256_SIZE]);
 
 /**
  * struct image_ref - What a name stood for when it was fetched last

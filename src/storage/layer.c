@@ -5,12 +5,12 @@
 #include <archive_entry.h>
 #include <errno.h>
 #include <locale.h>
-#include <openssl/evp.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "oci/digest.h"
 #include "storage/layer_entry.h"
 
 /**
@@ -29,7 +29,7 @@ struct stream {
 	struct layer_job *job;
 	const struct layer_source *source;
 	struct archive *raw;
-	EVP_MD_CTX *md;
+	struct sha256_ctx md;
 	uint64_t in;
 	uint64_t out;
 	bool empty;
@@ -45,7 +45,6 @@ static void archive_freep(struct archive **a)
 static void stream_free(struct stream *s)
 {
 	archive_read_free(s->raw);
-	EVP_MD_CTX_free(s->md);
 	free(s);
 }
 
@@ -110,8 +109,7 @@ static ssize_t stream_next(struct stream *s, const void **ret)
 	r = check_limits(s, n);
 	if (r < 0)
 		return r;
-	if (EVP_DigestUpdate(s->md, *ret, n) != 1)
-		return err_oom(s->e);
+	sha256_update(&s->md, n, *ret);
 	return (ssize_t)n;
 }
 
@@ -141,10 +139,9 @@ static int stream_open(struct layer_job *job, const struct layer_source *source,
 	s->job = job;
 	s->source = source;
 	s->e = e;
-	s->md = EVP_MD_CTX_new();
+	sha256_init(&s->md);
 	s->raw = archive_read_new();
-	if (!s->md || !s->raw || EVP_DigestInit_ex(s->md, EVP_sha256(), NULL) != 1 ||
-	    archive_read_support_filter_gzip(s->raw) != ARCHIVE_OK ||
+	if (!s->raw || archive_read_support_filter_gzip(s->raw) != ARCHIVE_OK ||
 	    archive_read_support_filter_zstd(s->raw) != ARCHIVE_OK ||
 	    archive_read_support_format_raw(s->raw) != ARCHIVE_OK ||
 	    archive_read_support_format_empty(s->raw) != ARCHIVE_OK)
@@ -172,13 +169,9 @@ static int stream_drain(struct stream *s)
 
 static int check_diff_id(struct stream *s, const char *diff_id)
 {
-	unsigned char md[32];
-	char text[7 + 2 * sizeof(md) + 1] = "sha256:";
+	char text[7 + SHA256_HEX_SIZE] = "sha256:";
 
-	if (EVP_DigestFinal_ex(s->md, md, NULL) != 1)
-		return err_oom(s->e);
-	for (size_t i = 0; i < sizeof(md); i++)
-		snprintf(text + 7 + 2 * i, 3, "%02x", md[i]);
+	sha256_hex(&s->md, text + 7);
 	if (!diff_id || str_eq(text, diff_id))
 		return 0;
 	err_set(s->e, -EBADMSG, "digest mismatch: the uncompressed layer is %s, not %s", text,

@@ -154,7 +154,7 @@ static void file_of(const struct bed *bed, const char *key, const char *name, ch
 	snprintf(path, 256, "%s/%s/%s", bed->store, key, name);
 }
 
-static void hash_of(const char *path, char sha256[TEMPLATE_SHA256_SIZE])
+static void hash_of(const char *path, char sha256[SHA256_HEX_SIZE])
 {
 	_cleanup_(close_fdp) int fd = open(path, O_RDONLY | O_CLOEXEC);
 
@@ -164,8 +164,8 @@ static void hash_of(const char *path, char sha256[TEMPLATE_SHA256_SIZE])
 /* A template with a hole in its memory, not checked yet. */
 static void add_template(struct bed *bed, const char *key, const char *description)
 {
-	char memory[TEMPLATE_SHA256_SIZE];
-	char devices[TEMPLATE_SHA256_SIZE];
+	char memory[SHA256_HEX_SIZE];
+	char devices[SHA256_HEX_SIZE];
 	struct template_info info = {
 		.memory = 128 * MIB,
 		.vcpus = 1,
@@ -254,8 +254,8 @@ static void test_a_changed_file_is_noticed(void **state)
 static void test_digests_see_where_data_is(void **state)
 {
 	struct bed *bed = *state;
-	char first[TEMPLATE_SHA256_SIZE];
-	char second[TEMPLATE_SHA256_SIZE];
+	char first[SHA256_HEX_SIZE];
+	char second[SHA256_HEX_SIZE];
 	char path[128];
 	int fd;
 
@@ -269,6 +269,28 @@ static void test_digests_see_where_data_is(void **state)
 		close(fd);
 	}
 	assert_string_not_equal(first, second);
+}
+
+/* Zeros that are written are none: what a file system calls a hole is its own affair. */
+static void test_digests_dont_see_holes(void **state)
+{
+	static const char zeros[8192];
+	struct bed *bed = *state;
+	char first[SHA256_HEX_SIZE];
+	char second[SHA256_HEX_SIZE];
+	char path[128];
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/sparse", bed->dir);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, 4 * MIB), 0);
+	assert_int_equal(pwrite(fd, "data", 4, MIB + 4094), 4);
+	assert_int_equal(template_hash(fd, first), 0);
+	assert_int_equal(pwrite(fd, zeros, sizeof(zeros), 2 * MIB), (ssize_t)sizeof(zeros));
+	assert_int_equal(template_hash(fd, second), 0);
+	close(fd);
+	assert_string_equal(first, second);
 }
 
 static void test_of_another_description(void **state)
@@ -380,6 +402,7 @@ int main(void)
 		TEST(test_used_only_after_it_was_checked),
 		TEST(test_a_changed_file_is_noticed),
 		TEST(test_digests_see_where_data_is),
+		TEST(test_digests_dont_see_holes),
 		TEST(test_of_another_description),
 		TEST(test_list_and_find),
 		TEST(test_what_has_to_go),
