@@ -94,15 +94,34 @@ int device_scsi(unsigned int lun, uint64_t deadline_ms, char path[DEVICE_PATH_MA
 	return 0;
 }
 
-int device_scsi_remove(unsigned int lun)
+int device_scsi_find(unsigned int lun, char path[DEVICE_PATH_MAX])
+{
+	int host = scsi_host();
+
+	return host < 0 ? host : scsi_node(host, lun, path);
+}
+
+/* Write to one of the files of a SCSI device that mean orders. */
+static int scsi_order(unsigned int lun, const char *order)
 {
 	int host = scsi_host();
 	char path[96];
 
 	if (host < 0)
 		return host;
-	snprintf(path, sizeof(path), "/sys/class/scsi_device/%d:0:0:%u/device/delete", host, lun);
+	snprintf(path, sizeof(path), "/sys/class/scsi_device/%d:0:0:%u/device/%s", host, lun,
+		 order);
 	return file_write(AT_FDCWD, path, "1");
+}
+
+int device_scsi_rescan(unsigned int lun)
+{
+	return scsi_order(lun, "rescan");
+}
+
+int device_scsi_remove(unsigned int lun)
+{
+	return scsi_order(lun, "delete");
 }
 
 static int blk_node(const char *serial, char path[DEVICE_PATH_MAX])

@@ -5,7 +5,7 @@
 /*
  * Finding disks: by LUN on the virtio-scsi controller (plugged while the guest runs; the kernel
  * scans only what we ask it to, scsi_mod.scan=manual), or by serial number of a virtio-blk disk.
- * All of it blocks, so it's for workers.
+ * Nearly all of it blocks, so it's for workers.
  */
 
 #include <stddef.h>
@@ -25,6 +25,12 @@
  * Return: 0 or a negative errno
  */
 int device_scsi(unsigned int lun, uint64_t deadline_ms, char path[DEVICE_PATH_MAX], struct err *e);
+
+/** device_scsi_find() - As device_scsi(), of a disk that is there already; doesn't block */
+int device_scsi_find(unsigned int lun, char path[DEVICE_PATH_MAX]);
+
+/** device_scsi_rescan() - Let the kernel find out the size of a disk again. Return: 0 or an errno */
+int device_scsi_rescan(unsigned int lun);
 
 /** device_scsi_remove() - Flush and forget the disk at a LUN, so that the host may unplug it */
 int device_scsi_remove(unsigned int lun);

@@ -15,6 +15,7 @@
 #include "agent/device.h"
 #include "agent/dm.h"
 #include "agent/paths.h"
+#include "agent/volume_root.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
@@ -354,46 +355,6 @@ static int make_mount(const Podvm__Agent__V1__Storage *s, const struct mount_opt
 	return r < 0 ? r : make_fs("overlay", "overlay", o, e);
 }
 
-/* Make a directory and those above it in a mounted file system, which may be a container's. */
-static int make_directory(int root, const char *path)
-{
-	_cleanup_(freep) char *copy = strdup(path);
-	_cleanup_(close_fdp) int parent = open_in_root(root, "/", O_PATH | O_DIRECTORY, 0);
-	char *name = copy;
-
-	if (!copy)
-		return -ENOMEM;
-	while (parent >= 0 && name && *(name += strspn(name, "/"))) {
-		char *end = strchr(name, '/');
-		int fd;
-
-		if (end)
-			*end = '\0';
-		fd = open_in_root(root, copy, O_PATH | O_DIRECTORY, 0);
-		if (fd == -ENOENT && mkdirat(parent, name, 0755) < 0 && errno != EEXIST)
-			return -errno;
-		if (fd == -ENOENT)
-			fd = open_in_root(root, copy, O_PATH | O_DIRECTORY, 0);
-		close(parent);
-		parent = fd;
-		if (end)
-			*end = '/';
-		name = end;
-	}
-	return parent < 0 ? parent : 0;
-}
-
-static int make_directories(const Podvm__Agent__V1__Storage *s, int root, struct err *e)
-{
-	for (size_t i = 0; i < s->n_directories; i++) {
-		int r = make_directory(root, s->directories[i]);
-
-		if (r < 0)
-			return err_errno(e, r, "cannot make %.256s", s->directories[i]);
-	}
-	return 0;
-}
-
 int mount_storage(const Podvm__Agent__V1__Storage *s, uint64_t deadline_ms, struct err *e)
 {
 	_cleanup_(mount_options_done) struct mount_options o = { 0 };
@@ -404,7 +365,9 @@ int mount_storage(const Podvm__Agent__V1__Storage *s, uint64_t deadline_ms, stru
 	if (r < 0)
 		return err_errno(e, r, "options of %s", s->mount_point);
 	fd = make_mount(s, &o, deadline_ms, e);
-	r = fd < 0 ? fd : make_directories(s, fd, e);
+	r = fd < 0 ? fd : volume_root_directories(s, fd, e);
+	if (r == 0 && s->fs_group && !o.ro)
+		r = volume_root_group(s->fs_group, fd, e);
 	if (r == 0)
 		r = attach(fd, s->mount_point, e);
 	return r < 0 ? err_wrap(e, "%s on %s", s->driver, s->mount_point) : 0;

@@ -48,6 +48,8 @@ static const ttrpc_handler handlers[] = {
 	serve_lookup_devices,
 	serve_resize,
 	serve_prepare_template,
+	serve_stat_volume,
+	serve_grow_volume,
 };
 
 static struct ttrpc_service service = {

@@ -81,5 +81,7 @@ HANDLER(serve_read_volume);
 HANDLER(serve_lookup_devices);
 HANDLER(serve_resize);
 HANDLER(serve_prepare_template);
+HANDLER(serve_stat_volume);
+HANDLER(serve_grow_volume);
 
 #endif

@@ -17,7 +17,6 @@
 #include "base/str.h"
 
 #define CHANGES_MAX  8192
-#define NAMES_MAX    256
 #define READ_MAX     ((uint32_t)1 << 20)
 #define READ_DEFAULT ((uint32_t)64 << 10)
 #define TMP_SUFFIX   "_tmp" /* what the kubelet appends */
@@ -284,25 +283,4 @@ void device_lookup(const char *name, PB(Device) * ret)
 	ret->block = S_ISBLK(st.st_mode);
 	ret->major = major(st.st_rdev);
 	ret->minor = minor(st.st_rdev);
-}
-
-HANDLER(serve_lookup_devices)
-{
-	const PB(LookupDevicesRequest) *req = (const void *)msg;
-	PB(LookupDevicesResponse) resp = PODVM__AGENT__V1__LOOKUP_DEVICES_RESPONSE__INIT;
-	PB(Device) devices[NAMES_MAX];
-	PB(Device) * pointers[NAMES_MAX];
-
-	if (req->n_names > NAMES_MAX) {
-		ttrpc_reply_error(call, TTRPC_INVALID_ARGUMENT, "more than %d devices", NAMES_MAX);
-		return;
-	}
-	for (size_t i = 0; i < req->n_names; i++) {
-		podvm__agent__v1__device__init(&devices[i]);
-		device_lookup(req->names[i], &devices[i]);
-		pointers[i] = &devices[i];
-	}
-	resp.devices = pointers;
-	resp.n_devices = req->n_names;
-	ttrpc_reply(call, &resp.base);
 }

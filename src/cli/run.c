@@ -373,6 +373,8 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		.image_fd = run->image->fd,
 		.image_part = &run->image->part,
 		.scratch_fd = run->scratch_fd,
+		.scratch_unsafe = run->options.scratch_unsafe ||
+				  config->scratch_cache == CONFIG_CACHE_UNSAFE,
 		.directories = &run->image->config.volumes,
 		.dns = &run->plan.dns,
 		.add_hosts = run->options.add_host.v,

@@ -43,6 +43,8 @@ int run_options_parse(int argc, char **argv, struct run_options *o, int *ret_res
 		{ "shm-size", 0, CLI_SIZE, &o->shm_size, "SIZE", "Size of /dev/shm (64m)" },
 		{ "scratch-size", 0, CLI_SIZE, &o->scratch_size, "SIZE",
 		  "Size of the writable layer (10g)" },
+		{ "scratch-unsafe", 0, CLI_FLAG, &o->scratch_unsafe, NULL,
+		  "fsync costs nothing in the writable layer" },
 		{ "ulimit", 0, CLI_LIST, &o->ulimit, "NAME=SOFT[:HARD]", "Resource limit" },
 		{ "volume", 'v', CLI_LIST, &o->volume, "HOST:GUEST[:ro]",
 		  "Share a host directory or file" },

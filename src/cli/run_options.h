@@ -49,6 +49,7 @@ struct run_options {
 	unsigned int pids_limit;
 	uint64_t shm_size;
 	uint64_t scratch_size;
+	bool scratch_unsafe;
 	/* volumes and network */
 	struct strv volume;
 	const char *net;

@@ -353,6 +353,7 @@ static void on_sandbox_started(void *data, const struct err *e)
 		.n_disks = 1,
 		.scratch = CONTAINER_SCRATCH_DISK,
 		.scratch_fd = c->scratch_fd,
+		.scratch_unsafe = c->scratch_unsafe,
 		.directories = c->directories,
 		.shared = c->sandbox.n_shares > 0,
 		.terminal = c->terminal,

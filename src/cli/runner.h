@@ -22,6 +22,7 @@
  * @state:	What state.json will say; kept up to date
  * @spec:	config.json
  * @image_fd, @scratch_fd: Disks
+ * @scratch_unsafe: Nobody wants the latter after a crash
  * @image_part: What is on the first one
  * @directories: Volumes of the image, which are made when it hasn't got them
  * @dns:	The user's settings
@@ -42,6 +43,7 @@ struct runner_config {
 	int image_fd;
 	const struct disk_part *image_part;
 	int scratch_fd;
+	bool scratch_unsafe;
 	const struct strv *directories;
 	const struct net_dns *dns;
 	char *const *add_hosts;

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "oci/json.h"
+#include "proto/control.pb-c.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/control.h"
 
@@ -283,8 +284,9 @@ int target_destroy(struct target *t, struct err *e)
 	return MIN(r, 0);
 }
 
-int target_call(const struct target *t, const char *method, const ProtobufCMessage *req,
-		ProtobufCMessage **ret, struct err *e)
+static int call(const struct target *t, const ProtobufCServiceDescriptor *service,
+		const char *method, const ProtobufCMessage *req, ProtobufCMessage **ret,
+		struct err *e)
 {
 	_cleanup_(loop_freep) struct loop *loop = NULL;
 	struct ttrpc_client *client;
@@ -295,10 +297,21 @@ int target_call(const struct target *t, const char *method, const ProtobufCMessa
 	r = control_connect(loop, &t->rd, NULL, NULL, &client, e);
 	if (r < 0)
 		return r;
-	r = ttrpc_call_sync(loop, client, &podvm__agent__v1__agent__descriptor, method, req,
-			    AGENT_TIMEOUT_MS, ret, e);
+	r = ttrpc_call_sync(loop, client, service, method, req, AGENT_TIMEOUT_MS, ret, e);
 	ttrpc_client_free(client);
 	return r;
+}
+
+int target_call(const struct target *t, const char *method, const ProtobufCMessage *req,
+		ProtobufCMessage **ret, struct err *e)
+{
+	return call(t, &podvm__agent__v1__agent__descriptor, method, req, ret, e);
+}
+
+int target_control(const struct target *t, const char *method, const ProtobufCMessage *req,
+		   ProtobufCMessage **ret, struct err *e)
+{
+	return call(t, &podvm__control__v1__control__descriptor, method, req, ret, e);
 }
 
 int target_state_json(const struct target *t, struct json_object **ret, struct err *e)

@@ -141,6 +141,10 @@ int target_destroy(struct target *t, struct err *e);
 int target_call(const struct target *t, const char *method, const ProtobufCMessage *req,
 		ProtobufCMessage **ret, struct err *e);
 
+/** target_control() - As target_call(), of podvm.control.v1.Control */
+int target_control(const struct target *t, const char *method, const ProtobufCMessage *req,
+		   ProtobufCMessage **ret, struct err *e);
+
 /** target_state_json() - state.json as it is, to be released with json_object_put() */
 int target_state_json(const struct target *t, struct json_object **ret, struct err *e);
 

@@ -32,17 +32,20 @@
 #include "base/cleanup.h"
 #include "base/err.h"
 
-#define CONFIG_FILE	   "/etc/podvm/podvm.conf"
-#define CONFIG_ENV	   "PODVM_CONFIG"
-#define CONFIG_MAX_FILE	   ((size_t)1 << 20) /* bytes of one file */
-#define CONFIG_MAX_LINE	   ((size_t)4 << 10) /* bytes of one line */
-#define CONFIG_MAX_DROPINS 256
+#define CONFIG_FILE	      "/etc/podvm/podvm.conf"
+#define CONFIG_ENV	      "PODVM_CONFIG"
+#define CONFIG_DIRECT_VOLUMES "/run/kata-containers/shared/direct-volumes"
+#define CONFIG_MAX_FILE	      ((size_t)1 << 20) /* bytes of one file */
+#define CONFIG_MAX_LINE	      ((size_t)4 << 10) /* bytes of one line */
+#define CONFIG_MAX_DROPINS    256
 
 /* In the order of vmm.h's enum vmm_accel. */
 enum config_accel { CONFIG_ACCEL_AUTO, CONFIG_ACCEL_KVM, CONFIG_ACCEL_TCG };
 enum config_net { CONFIG_NET_USER, CONFIG_NET_NONE };
 enum config_switch { CONFIG_NO, CONFIG_YES };
 enum config_rootfs { CONFIG_ROOTFS_BLOCK, CONFIG_ROOTFS_VIRTIOFS };
+enum config_emptydir { CONFIG_EMPTYDIR_DISK, CONFIG_EMPTYDIR_SHARED };
+enum config_cache { CONFIG_CACHE_SAFE, CONFIG_CACHE_UNSAFE };
 enum config_pull { CONFIG_PULL_MISSING, CONFIG_PULL_ALWAYS, CONFIG_PULL_NEVER };
 
 /* Strings are never NULL after a successful config_load(); sizes are bytes, durations ms. */
@@ -74,6 +77,10 @@ struct config {
 
 	/* [storage] */
 	enum config_rootfs rootfs; /* of containerd's containers */
+	enum config_cache scratch_cache;
+	enum config_emptydir emptydir;
+	uint64_t emptydir_size; /* of the disk */
+	char *direct_volumes;	/* directory of what CSI drivers hand over */
 
 	/* [start] */
 	uint64_t boot_timeout;	/* VMM started -> agent has dialled */

@@ -32,6 +32,16 @@ static const char *const rootfs_words[] = {
 	[CONFIG_ROOTFS_VIRTIOFS] = "virtiofs",
 	NULL,
 };
+static const char *const emptydir_words[] = {
+	[CONFIG_EMPTYDIR_DISK] = "disk",
+	[CONFIG_EMPTYDIR_SHARED] = "shared",
+	NULL,
+};
+static const char *const cache_words[] = {
+	[CONFIG_CACHE_SAFE] = "safe",
+	[CONFIG_CACHE_UNSAFE] = "unsafe",
+	NULL,
+};
 static const char *const level_words[] = {
 	[LOG_LEVEL_ERROR] = "error",
 	[LOG_LEVEL_WARN] = "warn",
@@ -96,6 +106,18 @@ const struct config_key config_keys[] = {
 	{ "storage", "rootfs", CONFIG_ENUM, AT(rootfs), 0, 0, rootfs_words, "block",
 	  "How containers of containerd get their root file system: as block devices where that's\n"
 	  "possible, or always through virtiofs, directly from containerd's snapshot." },
+	{ "storage", "scratch_cache", CONFIG_ENUM, AT(scratch_cache), 0, 0, cache_words, "safe",
+	  "safe: what a container has synced in its writable layer is on the host's disk. unsafe: fsync\n"
+	  "does nothing there, for pods whose files nobody wants after a crash of the host." },
+	{ "storage", "emptydir", CONFIG_ENUM, AT(emptydir), 0, 0, emptydir_words, "disk",
+	  "What becomes of an emptyDir that isn't in memory: a disk, whose file lies in the kubelet's\n"
+	  "directory of the volume, or that directory itself, shared." },
+	{ "storage", "emptydir_size", CONFIG_SIZE, AT(emptydir_size), 16 * MIB, 16 * TIB, NULL, "64G",
+	  "Size of such a disk. It takes up only what is written, which the kubelet counts." },
+	{ "storage", "direct_volumes", CONFIG_PATH, AT(direct_volumes), 0, 0, NULL,
+	  CONFIG_DIRECT_VOLUMES,
+	  "Directory in which 'podvm volume add' (or a CSI driver that knows Kata Containers) says which\n"
+	  "volumes are block devices for the pod alone, that the host hasn't mounted." },
 
 	{ "start", "boot_timeout", CONFIG_DURATION, AT(boot_timeout), SEC, 3600 * SEC, NULL, "60s",
 	  "How long a guest may take to boot. Emulation on a busy machine is slow." },

@@ -59,7 +59,8 @@ static int plug_disks(void *obj, struct err *e)
 	if (c->config->scratch == CONTAINER_SCRATCH_DISK)
 		disks[n++] = (struct vmm_disk){ .fd = c->config->scratch_fd,
 						.serial = "scratch",
-						.discard = true };
+						.discard = true,
+						.unsafe = c->config->scratch_unsafe };
 	return disk_set_plug(c->sb, disks, n, on_disks, c, &c->disks, e);
 }
 
@@ -224,15 +225,27 @@ static int add_root(const struct container *c, struct storages *st)
 	return add_disk(c, st, 0, 0, rootfs);
 }
 
+static int add_mount(struct storages *st, const struct container_mount *m)
+{
+	int r = storages_add(st, m->driver, m->source, m->fstype ?: "", m->mount_point);
+
+	for (size_t i = 0; r == 0 && m->options && i < m->options->n; i++)
+		r = storages_option(st, "%s", m->options->v[i]);
+	if (r == 0 && m->directory)
+		r = storages_directory(st, m->directory, m->mode, m->uid, m->gid);
+	if (r == 0 && m->fs_group)
+		storages_fs_group(st, m->fs_group, m->fs_group_on_mismatch);
+	return r;
+}
+
 static int fill_storages(const struct container *c, struct storages *st)
 {
 	int r = c->config->n_disks ? add_root(c, st) : 0;
 
 	if (r == 0 && c->config->shared)
 		r = storages_add(st, "virtiofs", CONTAINER_SHARED_TAG, "", CONTAINER_SHARED);
-	for (size_t i = 0; r == 0 && i < c->config->n_binds; i++)
-		r = storages_add(st, "bind", c->config->binds[i].source, "",
-				 c->config->binds[i].mount_point);
+	for (size_t i = 0; r == 0 && i < c->config->n_mounts; i++)
+		r = add_mount(st, &c->config->mounts[i]);
 	if (r == 0 && c->config->shm)
 		r = add_shm(st, c->config->shm, c->config->shm_size);
 	return r;

@@ -65,13 +65,30 @@ enum container_scratch {
 	CONTAINER_SCRATCH_MEMORY, /* a small tmpfs: mount points of a read-only root are made there */
 };
 
-/*
- * Something that a container may have made below the guest's /run/podvm: the agent mounts it where
- * no container can put a link into the path, and the spec names that place.
+/**
+ * struct container_mount - Something that is mounted for a container below the guest's /run/podvm
+ * @driver, @source, @fstype, @mount_point: As in Storage of the agent protocol
+ * @options:	Of the mount, or NULL
+ * @directory:	That is to be there in it, or NULL
+ * @mode, @uid, @gid: Of that when it's made
+ * @fs_group:	Group that gets the files, 0: none
+ * @fs_group_on_mismatch: ...unless the root directory has it already
+ *
+ * What a container may have made, such as a directory of a volume, is mounted ("bind") where no
+ * container can put a link into the path, and the spec names that place.
  */
-struct container_bind {
+struct container_mount {
+	const char *driver;
 	const char *source;
+	const char *fstype;
 	const char *mount_point;
+	const struct strv *options;
+	const char *directory;
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	gid_t fs_group;
+	bool fs_group_on_mismatch;
 };
 
 /**
@@ -85,8 +102,9 @@ struct container_bind {
  * @files:	Small files
  * @directories: Directories that are made in the root when missing; may be NULL
  * @shared:	The machine has a share, which is mounted at CONTAINER_SHARED
- * @binds:	Parts of the guest's volumes, for mounts of the spec
- * @n_binds:	How many
+ * @scratch_unsafe: Nobody wants the files of @scratch_fd after a crash
+ * @mounts:	Volumes and parts of them, for mounts of the spec, in their order
+ * @n_mounts:	How many
  * @shm:	Where the pod's /dev/shm is mounted in the guest, NULL: it isn't needed
  * @shm_size:	Its size in bytes
  * @terminal, @input: It gets a terminal; there will be input
@@ -103,8 +121,9 @@ struct container_config {
 	size_t n_files;
 	const struct strv *directories;
 	bool shared;
-	const struct container_bind *binds;
-	size_t n_binds;
+	bool scratch_unsafe;
+	const struct container_mount *mounts;
+	size_t n_mounts;
 	const char *shm;
 	uint64_t shm_size;
 	bool terminal;

@@ -16,18 +16,21 @@
 #include "base/str.h"
 #include "proto/control.pb-c.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/control_volume.h"
 #include "sandbox/sandbox-internal.h"
 
 #define SOCKET_NAME   "control.sock"
-#define AGENT_METHODS 32
+#define AGENT_METHODS 64
 
 struct control {
 	struct sandbox *sb;
 	void (*stop)(void *data, unsigned int timeout_ms);
 	void *data;
+	control_find_volume find;
+	void *find_data;
 	struct ttrpc_server *server;
 	struct ttrpc_service services[2];
-	ttrpc_handler control_handlers[1];
+	ttrpc_handler control_handlers[3];
 	ttrpc_handler agent_handlers[AGENT_METHODS];
 	struct list stops;    /* struct stop */
 	struct list forwards; /* struct forward */
@@ -181,6 +184,40 @@ static void on_stop(struct ttrpc_call *call, const ProtobufCMessage *req, void *
 	c->stop(c->data, stop_req->timeout_ms);
 }
 
+/* Return: The disk that a directory of the host is in the machine, NULL: @call has been answered */
+static const struct vmm_disk_addr *find_volume(const struct control *c, const char *source,
+					       const char **path, struct ttrpc_call *call)
+{
+	const struct vmm_disk_addr *addr = NULL;
+
+	if (c->find && c->sb->agent)
+		addr = c->find(c->find_data, source, path);
+	if (!addr)
+		ttrpc_reply_error(call, TTRPC_NOT_FOUND, "the pod has no such volume");
+	return addr;
+}
+
+static void on_stat_volume(struct ttrpc_call *call, const ProtobufCMessage *req, void *data)
+{
+	const Podvm__Control__V1__StatVolumeRequest *stat_req = (const void *)req;
+	struct control *c = data;
+	const char *path;
+
+	if (find_volume(c, stat_req->source, &path, call))
+		control_volume_stat(c->sb, path, call);
+}
+
+static void on_grow_volume(struct ttrpc_call *call, const ProtobufCMessage *req, void *data)
+{
+	const Podvm__Control__V1__GrowVolumeRequest *grow_req = (const void *)req;
+	struct control *c = data;
+	const char *path;
+	const struct vmm_disk_addr *addr = find_volume(c, grow_req->source, &path, call);
+
+	if (addr)
+		control_volume_grow(c->sb, addr, path, grow_req->size, call);
+}
+
 static int listen_socket(const struct rundir *rd, struct err *e)
 {
 	_cleanup_(close_fdp) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
@@ -210,6 +247,8 @@ static void set_services(struct control *c)
 			if (str_eq(agent->methods[i].name, forwarded[j]))
 				c->agent_handlers[i] = forward;
 	c->control_handlers[0] = on_stop;
+	c->control_handlers[1] = on_stat_volume;
+	c->control_handlers[2] = on_grow_volume;
 	c->services[0] = (struct ttrpc_service){
 		.desc = &podvm__control__v1__control__descriptor,
 		.handlers = c->control_handlers,
@@ -248,6 +287,12 @@ int control_new(struct sandbox *sb, void (*stop)(void *data, unsigned int timeou
 	}
 	*ret = c;
 	return 0;
+}
+
+void control_volumes(struct control *c, control_find_volume find, void *data)
+{
+	c->find = find;
+	c->find_data = data;
 }
 
 void control_stopped(struct control *c, unsigned int exit_status)

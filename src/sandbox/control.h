@@ -28,6 +28,20 @@ struct control;
 int control_new(struct sandbox *sb, void (*stop)(void *data, unsigned int timeout_ms), void *data,
 		struct control **ret, struct err *e);
 
+/**
+ * typedef control_find_volume - Find a volume that is a disk of the machine
+ * @data:	For the callback
+ * @source:	Directory of the host
+ * @path:	Gets where the guest mounts it, borrowed
+ *
+ * Return: The disk, borrowed, or NULL
+ */
+typedef const struct vmm_disk_addr *(*control_find_volume)(void *data, const char *source,
+							   const char **path);
+
+/** control_volumes() - Serve calls about volumes that @find knows */
+void control_volumes(struct control *c, control_find_volume find, void *data);
+
 /** control_stopped() - The container has ended: answer everybody who asked for it */
 void control_stopped(struct control *c, unsigned int exit_status);
 

@@ -8,9 +8,12 @@
 /* A mount and the texts that it points to. */
 struct item {
 	Podvm__Agent__V1__Storage storage;
+	Podvm__Agent__V1__DirectoryMode mode;
+	Podvm__Agent__V1__FsGroup group;
 	Podvm__Agent__V1__Verity verity;
 	struct strv texts;
 	struct strv options;
+	struct strv directory;
 };
 
 static struct item *last(struct storages *st)
@@ -22,6 +25,7 @@ static void item_free(struct item *it)
 {
 	strv_done(&it->texts);
 	strv_done(&it->options);
+	strv_done(&it->directory);
 	free(it);
 }
 
@@ -84,6 +88,31 @@ void storages_directories(struct storages *st, const struct strv *directories)
 {
 	st->v[st->n - 1]->directories = directories->v;
 	st->v[st->n - 1]->n_directories = directories->n;
+}
+
+int storages_directory(struct storages *st, const char *path, mode_t mode, uid_t uid, gid_t gid)
+{
+	struct item *it = last(st);
+
+	if (strv_add(&it->directory, path) < 0)
+		return -ENOMEM;
+	podvm__agent__v1__directory_mode__init(&it->mode);
+	it->mode.mode = mode;
+	it->mode.uid = uid;
+	it->mode.gid = gid;
+	it->storage.directory_mode = &it->mode;
+	storages_directories(st, &it->directory);
+	return 0;
+}
+
+void storages_fs_group(struct storages *st, gid_t gid, bool on_mismatch)
+{
+	struct item *it = last(st);
+
+	podvm__agent__v1__fs_group__init(&it->group);
+	it->group.gid = gid;
+	it->group.on_root_mismatch = on_mismatch;
+	it->storage.fs_group = &it->group;
 }
 
 void storages_done(struct storages *st)

@@ -13,7 +13,9 @@
  *		r = storages_option(&st, "mode=1777");
  */
 
+#include <stdbool.h>
 #include <stddef.h>
+#include <sys/types.h>
 
 #include "base/str.h"
 #include "proto/agent.pb-c.h"
@@ -47,6 +49,12 @@ void storages_part(struct storages *st, unsigned int number, const struct disk_p
 
 /** storages_directories() - Directories to make in the one that was added last; borrowed */
 void storages_directories(struct storages *st, const struct strv *directories);
+
+/** storages_directory() - As storages_directories(), one with attributes. Return: 0 or -ENOMEM */
+int storages_directory(struct storages *st, const char *path, mode_t mode, uid_t uid, gid_t gid);
+
+/** storages_fs_group() - Group that gets the files of the one that was added last */
+void storages_fs_group(struct storages *st, gid_t gid, bool on_mismatch);
 
 void storages_done(struct storages *st);
 

@@ -40,10 +40,12 @@ struct pod_volume;
  * @text:	@spec as text
  * @fit:	The machine is growing
  * @uses:	What has to be in the guest before the container (volumes.c), @n_uses of them
- * @binds:	Parts of volumes in memory, for @config
+ * @mounts:	Volumes and parts of them, for @config
+ * @disks:	For each: the disk whose address it gets, or NULL
  * @paths:	Their paths
  * @devices:	Devices of the spec, and those that are mounted
  * @lookup:	Call to the agent for devices
+ * @looked_up:	It was made
  * @waiting:	The stage of the volumes is pending
  */
 struct task_create {
@@ -57,12 +59,14 @@ struct task_create {
 	struct container_config config;
 	char *text;
 	struct size_fit *fit;
-	struct pod_volume *uses[2 * SPEC_MAX_BINDS];
+	struct pod_volume *uses[2 * SPEC_MAX_BINDS + SPEC_MAX_DEVICES];
 	size_t n_uses;
-	struct container_bind binds[SPEC_MAX_BINDS];
+	struct container_mount mounts[3 * SPEC_MAX_BINDS];
+	struct pod_volume *disks[3 * SPEC_MAX_BINDS];
 	struct strv paths;
 	struct device_plan devices;
 	struct ttrpc_pending *lookup;
+	bool looked_up;
 	bool waiting;
 };
 

@@ -20,6 +20,7 @@
 #include "shim/service.h"
 #include "shim/shim.h"
 #include "shim/task.h"
+#include "shim/volume_disk.h"
 
 /* For the last events when everything has ended. */
 #define FLUSH_MS 2000
@@ -97,6 +98,7 @@ static int prepare(struct shim *shim, const struct shim_options *o, struct err *
 	pod_init(&shim->pod, shim->loop, shim->namespace, shim->pod_id, on_pod_started,
 		 on_pod_ended, shim);
 	shim->pod.host_mounts = TAKE_FD(host);
+	shim->pod.find_volume = volume_disk_find;
 	service_fill(shim);
 	r = ttrpc_server_new(shim->loop, shim->services, ARRAY_SIZE(shim->services), &shim->server);
 	if (r == 0)

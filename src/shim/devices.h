@@ -8,6 +8,7 @@
  * those of the host's kernel; where a device is in the container is the spec's business. One that
  * the guest hasn't got is an error, but not in the list that a privileged container has of the
  * host: that is cut down to what the guest has.
+ * Block devices are the host's: they are plugged into the machine before (volume_disk.h).
  */
 
 #include <stddef.h>
@@ -17,28 +18,53 @@
 #include "proto/agent.pb-c.h"
 #include "shim/spec.h"
 
+#define DEVICES_MAX	  256 /* the agent's limits */
+#define DEVICES_MAX_DISKS 64
+
+struct pod_volume;
+
+/**
+ * struct device_disk - A block device of the host, which has become a disk of the machine
+ * @device:	Device of the spec that it's for, or NULL
+ * @bind:	Mount that it's for, or NULL
+ */
+struct device_disk {
+	struct pod_volume *volume;
+	struct spec_device *device;
+	const struct spec_bind *bind;
+};
+
 /**
  * struct device_plan - Devices that a container needs
- * @names:	Below /dev, first those of struct spec_plan in their order, then others
+ * @names:	Of character devices, below /dev
  * @where:	What to call each in messages
+ * @devices:	Device of the spec that each is for, NULL: it's mounted
+ * @disks:	Block devices
  */
 struct device_plan {
 	struct strv names;
 	struct strv where;
+	struct spec_device *devices[DEVICES_MAX];
+	struct device_disk disks[DEVICES_MAX_DISKS];
+	size_t n_disks;
 };
 
 /**
- * devices_of_spec() - Begin with the devices of a spec
- * @p:		Empty
- * @plan:	Of the spec
- * @e:		Says which one there is no way to have
+ * devices_of_spec() - Add the character devices of a spec
+ * @p:		Gets them
+ * @plan:	Of the spec, which lives longer
+ * @e:		Says what is too much
  *
  * Return: 0 or a negative errno
  */
-int devices_of_spec(struct device_plan *p, const struct spec_plan *plan, struct err *e);
+int devices_of_spec(struct device_plan *p, struct spec_plan *plan, struct err *e);
 
 /** devices_add() - Append one. Return: 0, -E2BIG or -ENOMEM */
 int devices_add(struct device_plan *p, const char *name, const char *where, struct err *e);
+
+/** devices_add_disk() - Append a block device. Return: 0 or -E2BIG */
+int devices_add_disk(struct device_plan *p, struct pod_volume *volume, struct spec_device *device,
+		     const struct spec_bind *bind, struct err *e);
 
 /**
  * devices_found() - Use the agent's answer
@@ -50,7 +76,7 @@ int devices_add(struct device_plan *p, const char *name, const char *where, stru
  * Return: 0 or a negative errno
  */
 int devices_found(const struct device_plan *p, const Podvm__Agent__V1__LookupDevicesResponse *resp,
-		  struct spec_plan *plan, struct err *e);
+		  const struct spec_plan *plan, struct err *e);
 
 void device_plan_done(struct device_plan *p);
 

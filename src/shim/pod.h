@@ -26,6 +26,7 @@ enum pod_state { POD_NONE, POD_PREPARED, POD_STARTING, POD_RUNNING, POD_STOPPING
  * @started:	Called once, when it's up or has failed
  * @ended:	Called once when it was up and has gone, with the reason or, when it was stopped,
  * NULL
+ * @find_volume: For the control socket
  */
 struct pod {
 	struct loop *loop;
@@ -51,6 +52,7 @@ struct pod {
 	bool growth_refused;
 	sandbox_done started;
 	sandbox_done ended;
+	control_find_volume find_volume;
 	void *data;
 };
 

@@ -58,6 +58,8 @@ void record_pod_started(struct pod *p)
 		      vmm_accel(sandbox_vmm(p->sandbox)) == VMM_ACCEL_KVM ? "kvm" : "tcg");
 	if (control_new(p->sandbox, NULL, NULL, &p->control, &e) < 0)
 		log_warn("podvm exec won't work", "sandbox=%s error=\"%s\"", p->rundir.id, e.msg);
+	else
+		control_volumes(p->control, p->find_volume, p->data);
 	write_state(p, RUNDIR_RUNNING);
 	event_log_add(&p->rundir, "start", st);
 }

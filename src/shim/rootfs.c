@@ -144,6 +144,7 @@ static int plug_rootfs(struct task *t, struct err *e)
 	if (r->job.scratch) {
 		c->scratch = CONTAINER_SCRATCH_DISK;
 		c->scratch_fd = r->result.fds[n];
+		c->scratch_unsafe = t->shim->pod.config.scratch_cache == CONFIG_CACHE_UNSAFE;
 	} else if (plan->kind == ROOTFS_LAYERS && plan->upper) {
 		c->scratch = CONTAINER_SCRATCH_MEMORY;
 	}

@@ -73,6 +73,7 @@ struct spec_bind {
  * @obj:	Entry of `linux.devices`, borrowed from the tree, as is @path, its place in the
  * container
  * @block:	It's a block device, otherwise a character device
+ * @readonly:	The container may only read from it
  * @absent:	The guest hasn't got it, to be filled in: it's taken out of the spec
  * @major, @minor: Its number on the host
  * @guest_major, @guest_minor: And in the guest, to be filled in
@@ -81,6 +82,7 @@ struct spec_device {
 	struct json_object *obj;
 	const char *path;
 	bool block;
+	bool readonly;
 	bool absent;
 	uint32_t major;
 	uint32_t minor;

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/cleanup.h"
 #include "base/log.h"
@@ -147,7 +148,36 @@ static int64_t number(struct json_object *obj, const char *name)
 	return n ? json_object_get_int64(n) : -1;
 }
 
-static bool take_device(struct json_object *obj, struct spec_device *d)
+static struct json_object *device_rules(struct json_object *spec)
+{
+	struct json_object *l = json_get(spec, "linux", json_type_object);
+	struct json_object *res = l ? json_get(l, "resources", json_type_object) : NULL;
+
+	return res ? json_get(res, "devices", json_type_array) : NULL;
+}
+
+static bool is_about(struct json_object *rule, const struct spec_device *d)
+{
+	return json_object_is_type(rule, json_type_object) &&
+	       str_eq(spec_string(rule, "type"), d->block ? "b" : "c") &&
+	       number(rule, "major") == d->major && number(rule, "minor") == d->minor;
+}
+
+/* Its own rule, if it has one, says so. */
+static bool is_readonly(struct json_object *spec, const struct spec_device *d)
+{
+	struct json_object *rules = device_rules(spec);
+
+	for (size_t i = 0; rules && i < json_object_array_length(rules); i++) {
+		struct json_object *rule = json_object_array_get_idx(rules, i);
+
+		if (is_about(rule, d))
+			return !strchr(spec_string(rule, "access"), 'w');
+	}
+	return false;
+}
+
+static bool take_device(struct json_object *spec, struct json_object *obj, struct spec_device *d)
 {
 	const char *type = spec_string(obj, "type");
 	int64_t major = number(obj, "major");
@@ -164,15 +194,8 @@ static bool take_device(struct json_object *obj, struct spec_device *d)
 		.major = (uint32_t)major,
 		.minor = (uint32_t)minor,
 	};
+	d->readonly = is_readonly(spec, d);
 	return true;
-}
-
-static struct json_object *device_rules(struct json_object *spec)
-{
-	struct json_object *l = json_get(spec, "linux", json_type_object);
-	struct json_object *res = l ? json_get(l, "resources", json_type_object) : NULL;
-
-	return res ? json_get(res, "devices", json_type_array) : NULL;
 }
 
 /* Is there a rule that allows everything with every device? */
@@ -216,7 +239,7 @@ int spec_devices(struct json_object *spec, struct spec_plan *plan, struct err *e
 		if (full)
 			return err_set(e, -E2BIG, "a container has at most %d devices",
 				       SPEC_MAX_DEVICES);
-		plan->n_devices += take_device(obj, &plan->devices[plan->n_devices]);
+		plan->n_devices += take_device(spec, obj, &plan->devices[plan->n_devices]);
 	}
 	return 0;
 }
@@ -234,10 +257,7 @@ static const struct spec_device *device_of_rule(const struct spec_plan *plan,
 						struct json_object *rule)
 {
 	for (size_t i = 0; i < plan->n_devices; i++)
-		if (json_object_is_type(rule, json_type_object) &&
-		    str_eq(spec_string(rule, "type"), "c") &&
-		    number(rule, "major") == plan->devices[i].major &&
-		    number(rule, "minor") == plan->devices[i].minor)
+		if (is_about(rule, &plan->devices[i]))
 			return &plan->devices[i];
 	return NULL;
 }

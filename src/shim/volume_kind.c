@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/magic.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,9 +17,11 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/volume_tree.h"
+#include "storage/scratch.h"
 
 #define MOUNTINFO_MAX ((size_t)16 << 20)
 #define DEPTH_MAX     8
+#define EMPTY_DIR     "pods/*/volumes/kubernetes.io~empty-dir/*"
 
 void volume_source_done(struct volume_source *s)
 {
@@ -98,7 +101,7 @@ static bool is_pod_file(const char *path, const char *destination)
 
 /* ---- file systems in memory ---- */
 
-/* Whether there is nothing but directories in it. Takes @fd. */
+/* Whether there is nothing but directories in it, and our disk. Takes @fd. */
 static bool only_directories(int fd, unsigned int depth)
 {
 	_cleanup_(closedirp) DIR *dir = fdopendir(fd);
@@ -109,7 +112,8 @@ static bool only_directories(int fd, unsigned int depth)
 	while (dir && (d = readdir(dir))) {
 		int child;
 
-		if (str_eq(d->d_name, ".") || str_eq(d->d_name, ".."))
+		if (str_eq(d->d_name, ".") || str_eq(d->d_name, "..") ||
+		    str_eq(d->d_name, SCRATCH_VOLUME))
 			continue;
 		child = openat(dirfd(dir), d->d_name,
 			       O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -121,34 +125,54 @@ static bool only_directories(int fd, unsigned int depth)
 	return dir;
 }
 
-/* An emptyDir of medium Memory: the kubelet mounts a tmpfs on its directory. */
+/* Files that were put there before anything else was: afterwards there is our disk. */
+static int look_for_files(const char *path, bool *ret, struct err *e)
+{
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (dir < 0)
+		return err_errno(e, -errno, "cannot open %s", path);
+	*ret = !only_directories(dir, DEPTH_MAX);
+	return 0;
+}
+
+static int refuse_hugepages(const char *path, struct err *e)
+{
+	err_set(e, -EOPNOTSUPP, "%s is in the host's huge pages, which a machine hasn't got", path);
+	err_hint(e, "Use an emptyDir of medium Memory.");
+	return -EOPNOTSUPP;
+}
+
+/* One of medium Memory has a tmpfs of its own, which the kubelet mounts on its directory. */
 static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret, struct err *e)
 {
 	_cleanup_(freep) char *above = str_printf("%s/..", path);
 	struct statfs fs;
 	struct stat up;
 	struct stat st;
-	int dir;
+	int r;
 
 	if (!above)
 		return err_oom(e);
 	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0 || stat(above, &up) < 0)
 		return err_errno(e, -errno, "cannot look at %s", path);
-	if (fs.f_type == HUGETLBFS_MAGIC) {
-		err_set(e, -EOPNOTSUPP,
-			"%s is in the host's huge pages, which a machine hasn't got", path);
-		err_hint(e, "Use an emptyDir of medium Memory.");
-		return -EOPNOTSUPP;
+	if (fs.f_type == HUGETLBFS_MAGIC)
+		return refuse_hugepages(path, e);
+	r = look_for_files(path, &ret->files, e);
+	if (r < 0)
+		return r;
+	ret->dev = st.st_dev;
+	ret->mode = st.st_mode & 07777;
+	ret->uid = st.st_uid;
+	ret->gid = st.st_gid;
+	if (fs.f_type != TMPFS_MAGIC || st.st_dev == up.st_dev) {
+		ret->kind = VOLUME_EMPTYDIR;
+		ret->volume = strdup(path);
+		return ret->volume ? 0 : err_oom(e);
 	}
-	if (fs.f_type != TMPFS_MAGIC || st.st_dev == up.st_dev)
-		return 0;
-	dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (dir < 0)
-		return err_errno(e, -errno, "cannot open %s", path);
-	if (!only_directories(dir, DEPTH_MAX))
+	if (ret->files)
 		return 0;
 	ret->kind = VOLUME_MEMORY;
-	ret->dev = st.st_dev;
 	ret->size = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
 	ret->inodes = fs.f_blocks ? (uint64_t)fs.f_files : 0;
 	return 0;
@@ -201,18 +225,6 @@ static const char *next_line(const char *line)
 	return line + (*line == '\n');
 }
 
-char *volume_mount_root(const char *mountinfo, uint64_t id)
-{
-	for (const char *line = mountinfo; *line; line = next_line(line)) {
-		size_t len = 0;
-		const char *root = nth_field(line, 4, &len);
-
-		if (strtoull(line, NULL, 10) == id && len > 0 && *root == '/')
-			return unescape(root, len);
-	}
-	return NULL;
-}
-
 static bool is_below(const char *path, const char *dir)
 {
 	size_t len = str_eq(dir, "/") ? 0 : strlen(dir);
@@ -251,54 +263,159 @@ int volume_has_mounts(const char *source, bool *ret, struct err *e)
 	return 0;
 }
 
-/* Where on its file system a bind mount's source is. */
-static int mount_root(int fd, char **ret, struct err *e)
+char *volume_fs_path(const char *mountinfo, uint64_t id, const char *path)
 {
-	_cleanup_(freep) char *text = NULL;
+	for (const char *line = mountinfo; *line; line = next_line(line)) {
+		size_t root_len = 0;
+		size_t point_len = 0;
+		const char *root = nth_field(line, 4, &root_len);
+		const char *field = nth_field(line, 5, &point_len);
+		_cleanup_(freep) char *top = NULL;
+		_cleanup_(freep) char *point = NULL;
+
+		if (strtoull(line, NULL, 10) != id || root_len == 0 || *root != '/')
+			continue;
+		top = unescape(root, root_len);
+		point = unescape(field, point_len);
+		if (!top || !point || (!str_eq(path, point) && !is_below(path, point)))
+			return NULL;
+		return str_printf("%s%s", str_eq(top, "/") ? "" : top,
+				  path + (str_eq(point, "/") ? 0 : strlen(point)));
+	}
+	return NULL;
+}
+
+/* Where on its file system something is. */
+static int fs_path(int fd, const char *mountinfo, char **ret, struct err *e)
+{
+	char link[32];
+	char path[PATH_MAX];
 	struct statx st;
-	int r;
+	ssize_t n;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0 || !(st.stx_mask & STATX_MNT_ID))
 		return err_errno(e, -errno, "cannot find out about a mount");
-	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
-	if (r < 0)
-		return err_errno(e, r, "cannot read mountinfo");
-	*ret = volume_mount_root(text, st.stx_mnt_id);
-	return *ret ? 0 : err_set(e, -ENOENT, "cannot find a mount");
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, sizeof(path));
+	if (n < 0 || (size_t)n == sizeof(path))
+		return err_errno(e, n < 0 ? -errno : -ENAMETOOLONG, "cannot find a path");
+	path[n] = '\0';
+	*ret = volume_fs_path(mountinfo, st.stx_mnt_id, path);
+	return *ret ? 0 : err_set(e, -ENOENT, "cannot find the mount of %s", path);
 }
 
-/* A subPath of an emptyDir of medium Memory is a bind mount of something in it. */
-static int look_at_subpath(const char *path, int fd, struct volume_source *ret, struct err *e)
+/* Is it really there? What is in between may be links. */
+static bool is_same(int volume, const char *name, const struct stat *want)
+{
+	_cleanup_(close_fdp) int fd = open_in_root(volume, name, O_PATH | O_NOFOLLOW, 0);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == want->st_dev &&
+	       st.st_ino == want->st_ino;
+}
+
+/**
+ * find_in_volume() - Whether something is in a volume, and where
+ * @fd:		The thing
+ * @dir:	Directory of the volume
+ * @mountinfo:	Of this process
+ * @ret:	Gets its path in the volume, NULL: it isn't in it
+ */
+static int find_in_volume(int fd, const char *dir, const char *mountinfo, char **ret, struct err *e)
+{
+	_cleanup_(close_fdp) int volume = open(dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_(freep) char *whole = NULL;
+	_cleanup_(freep) char *part = NULL;
+	struct stat top;
+	struct stat st;
+	size_t n;
+	int r;
+
+	*ret = NULL;
+	if (volume < 0 || fstat(volume, &top) < 0 || fstat(fd, &st) < 0 || st.st_dev != top.st_dev)
+		return 0;
+	r = fs_path(volume, mountinfo, &whole, e);
+	if (r == 0)
+		r = fs_path(fd, mountinfo, &part, e);
+	if (r < 0)
+		return r;
+	n = strlen(whole);
+	if (strncmp(part, whole, n) != 0 || (part[n] && part[n] != '/'))
+		return 0;
+	if (part[n] && !is_same(volume, part + n + 1, &st))
+		return 0;
+	*ret = strdup(part[n] ? part + n + 1 : "");
+	return *ret ? 0 : err_oom(e);
+}
+
+/* Directories of the volumes of a name: volumes/PLUGIN/NAME, or of CSI drivers NAME/mount. */
+static int list_volumes(const char *volumes, const char *name, int len, struct strv *ret)
+{
+	_cleanup_(closedirp) DIR *dir = opendir(volumes);
+	struct dirent *d;
+	int r = 0;
+
+	while (r == 0 && dir && (d = readdir(dir))) {
+		bool csi = str_eq(d->d_name, "kubernetes.io~csi");
+
+		if (d->d_name[0] != '.')
+			r = strv_addf(ret, "%s/%s/%.*s%s", volumes, d->d_name, len, name,
+				      csi ? "/mount" : "");
+	}
+	return r;
+}
+
+/* A subPath is a bind mount of something in a volume of the pod. */
+static int find_volume(const char *path, int fd, struct volume_source *ret, struct err *e)
 {
 	const char *pods = path_ends(path, "volume-subpaths/*/*/*");
-	_cleanup_(volume_source_done) struct volume_source whole = { 0 };
-	_cleanup_(close_fdp) int volume = -EBADF;
-	_cleanup_(freep) char *source = NULL;
+	_cleanup_(strv_done) struct strv dirs = { 0 };
+	_cleanup_(freep) char *volumes = NULL;
+	_cleanup_(freep) char *text = NULL;
 	const char *name;
-	struct stat st;
 	int r;
 
 	if (!pods)
 		return 0;
 	name = strchr(pods, '/') + 1;
-	source = str_printf("%.*svolumes/kubernetes.io~empty-dir/%.*s", (int)(pods - path), path,
-			    (int)strcspn(name, "/"), name);
-	if (!source)
+	volumes = str_printf("%.*svolumes", (int)(pods - path), path);
+	if (!volumes || list_volumes(volumes, name, (int)strcspn(name, "/"), &dirs) < 0)
 		return err_oom(e);
-	volume = open(source, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	if (volume < 0 || fstat(fd, &st) < 0)
-		return 0;
-	r = look_at_empty_dir(source, volume, &whole, e);
-	if (r < 0 || whole.kind != VOLUME_MEMORY || whole.dev != st.st_dev)
+	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
+	if (r < 0)
+		return err_errno(e, r, "cannot read mountinfo");
+	for (size_t i = 0; r == 0 && !ret->name && i < dirs.n; i++) {
+		r = find_in_volume(fd, dirs.v[i], text, &ret->name, e);
+		if (r == 0 && ret->name && str_set(&ret->volume, dirs.v[i]) < 0)
+			r = err_oom(e);
+	}
+	return r;
+}
+
+static int look_at_subpath(const char *path, int fd, struct volume_source *ret, struct err *e)
+{
+	_cleanup_(volume_source_done) struct volume_source whole = { 0 };
+	_cleanup_(close_fdp) int volume = -EBADF;
+	int r = find_volume(path, fd, ret, e);
+
+	if (r < 0 || !ret->name || !path_ends(ret->volume, EMPTY_DIR))
 		return r;
-	r = mount_root(fd, &ret->name, e);
+	volume = open(ret->volume, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	if (volume < 0)
+		return err_errno(e, -errno, "cannot open %s", ret->volume);
+	r = look_at_empty_dir(ret->volume, volume, &whole, e);
 	if (r < 0)
 		return r;
-	memmove(ret->name, ret->name + 1, strlen(ret->name));
-	ret->kind = VOLUME_MEMORY_PART;
+	if (whole.kind == VOLUME_MEMORY)
+		ret->kind = VOLUME_MEMORY_PART;
+	else if (whole.kind == VOLUME_EMPTYDIR)
+		ret->kind = VOLUME_EMPTYDIR;
 	ret->size = whole.size;
 	ret->inodes = whole.inodes;
-	ret->volume = TAKE_PTR(source);
+	ret->files = whole.files;
+	ret->mode = whole.mode;
+	ret->uid = whole.uid;
+	ret->gid = whole.gid;
 	return 0;
 }
 
@@ -323,11 +440,7 @@ char *volume_device_name(dev_t rdev, const char *path)
 
 static int refuse(const char *path, mode_t type, struct err *e)
 {
-	if (S_ISBLK(type)) {
-		err_set(e, -EOPNOTSUPP,
-			"%s: block devices of the host are not available in the pod", path);
-		err_hint(e, "Mount the volume as a file system.");
-	} else if (S_ISSOCK(type)) {
+	if (S_ISSOCK(type)) {
 		err_set(e, -EOPNOTSUPP, "%s: host sockets are not available in the pod", path);
 		err_hint(e, "Nobody in the machine could connect to what listens on the host; use "
 			    "the network.");
@@ -370,7 +483,7 @@ static int look_at_directory(const char *path, int fd, struct volume_source *ret
 		ret->kind = VOLUME_DIRECTORY;
 		return 0;
 	}
-	if (path_ends(path, "pods/*/volumes/kubernetes.io~empty-dir/*"))
+	if (path_ends(path, EMPTY_DIR))
 		return look_at_empty_dir(path, fd, ret, e);
 	return look_at_subpath(path, fd, ret, e);
 }
@@ -388,6 +501,11 @@ int volume_kind(const char *source, const char *destination, bool readonly,
 		return look_at_directory(source, fd, ret, e);
 	if (S_ISREG(st.st_mode))
 		return look_at_file(source, destination, readonly, fd, &st, ret, e);
+	if (S_ISBLK(st.st_mode)) {
+		ret->kind = VOLUME_BLOCK;
+		ret->rdev = st.st_rdev;
+		return 0;
+	}
 	if (!S_ISCHR(st.st_mode))
 		return refuse(source, st.st_mode, e);
 	ret->kind = VOLUME_DEVICE;

@@ -10,8 +10,10 @@
  *				a directory that is copied and kept in step
  *	volumes/kubernetes.io~empty-dir/NAME, a tmpfs of its own with nothing but directories
  *				a file system in the guest's memory
- *	volume-subpaths/VOLUME/CONTAINER/N on such a tmpfs
- *				a directory or file of it
+ *	volumes/kubernetes.io~empty-dir/NAME, a directory of the host's disk
+ *				a disk of the pod, if nobody has put files there (volume_disk.h)
+ *	volume-subpaths/VOLUME/CONTAINER/N
+ *				a directory or file of a volume, which is found by what is mounted
  *	containers/NAME/ID	a termination log
  *	etc-hosts, and files that are mounted on /etc/hosts, /etc/hostname, /etc/resolv.conf; files
  *	of at most 1 MiB that are mounted read-only
@@ -32,9 +34,11 @@ enum volume_kind {
 	VOLUME_DIRECTORY,
 	VOLUME_MEMORY,
 	VOLUME_MEMORY_PART,
+	VOLUME_EMPTYDIR,
 	VOLUME_FILE,
 	VOLUME_TERMINATION,
 	VOLUME_DEVICE,
+	VOLUME_BLOCK,
 };
 
 /**
@@ -42,8 +46,11 @@ enum volume_kind {
  * @kind:	What becomes of it
  * @dev, @ino:	Of a termination log
  * @size, @inodes: Of the tmpfs, 0: no limit
- * @name:	Of a device, below /dev; of a part of a tmpfs, its path in it; to be freed
- * @volume:	Of a part, the source that is the tmpfs; to be freed
+ * @name:	Of a device, below /dev; of a part of a volume, its path in it; to be freed
+ * @volume:	Of a part, and of an emptyDir on the disk: directory of the volume; to be freed
+ * @mode, @uid, @gid: Of a directory
+ * @rdev:	Of a block device
+ * @files:	Of an emptyDir on the disk: somebody has put files there
  */
 struct volume_source {
 	enum volume_kind kind;
@@ -51,6 +58,11 @@ struct volume_source {
 	ino_t ino;
 	uint64_t size;
 	uint64_t inodes;
+	mode_t mode;
+	uid_t uid;
+	gid_t gid;
+	dev_t rdev;
+	bool files;
 	char *name;
 	char *volume;
 };
@@ -80,13 +92,14 @@ void volume_source_done(struct volume_source *s);
 char *volume_device_name(dev_t rdev, const char *path);
 
 /**
- * volume_mount_root() - Path of a mount's root in its file system, from mountinfo
+ * volume_fs_path() - Path of a file in its file system, from mountinfo
  * @mountinfo:	Text of /proc/self/mountinfo
- * @id:		Mount id
+ * @id:		Id of the mount that it's in
+ * @path:	Its path, without symbolic links
  *
- * Return: A new string, "/" or "/path", or NULL when there is none or out of memory
+ * Return: A new string, empty for the root, or NULL when there is none or out of memory
  */
-char *volume_mount_root(const char *mountinfo, uint64_t id);
+char *volume_fs_path(const char *mountinfo, uint64_t id, const char *path);
 
 /**
  * volume_mounted_below() - Is something mounted below a directory?

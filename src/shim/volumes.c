@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
@@ -13,54 +14,18 @@
 #include "base/log.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/volume.h"
-#include "shim/create.h"
-#include "shim/task.h"
-#include "shim/volume_kind.h"
+#include "shim/volume_disk.h"
+#include "shim/volumes_internal.h"
 #include "storage/virtiofs.h"
 
 #define SHM_DEFAULT	((uint64_t)64 << 20)
 #define TERMINATION_MAX ((uint32_t)64 << 10) /* the kubelet reads the last 4 KiB */
 
-/**
- * struct volumes - What is in the guest
- * @list:	struct pod_volume
- * @n:		How many there have been, for their names
- */
-struct volumes {
-	struct volume_set *set;
-	struct list list;
-	unsigned int n;
-};
-
-/**
- * struct pod_volume - Something that was copied or made there
- * @task:	Its owner, NULL: the pod
- * @path:	Directory of the guest
- * @name:	Of a file in it, NULL: it's the directory
- * @source:	On the host
- * @dev, @ino:	Of a termination log
- * @ready:	It's there
- * @fetch:	Call for a termination log
- */
-struct pod_volume {
-	struct list node;
-	struct shim *shim;
-	struct task *task;
-	enum volume_kind kind;
-	char *path;
-	char *name;
-	char *source;
-	dev_t dev;
-	ino_t ino;
-	struct volume *copy;
-	bool ready;
-	struct ttrpc_pending *fetch;
-};
-
-static void volume_drop(struct pod_volume *v)
+void volume_drop(struct pod_volume *v)
 {
 	list_remove(&v->node);
 	volume_free(v->copy);
+	volume_disk_free(v->disk);
 	ttrpc_cancel(v->fetch);
 	free(v->path);
 	free(v->name);
@@ -78,20 +43,6 @@ static bool uses(const struct task *t, const struct pod_volume *v)
 	return false;
 }
 
-/* Go on if everything is there. */
-static void settle(struct task *t)
-{
-	struct task_create *c = t->create;
-
-	if (!c->waiting || c->lookup)
-		return;
-	for (size_t i = 0; i < c->n_uses; i++)
-		if (!c->uses[i]->ready)
-			return;
-	c->waiting = false;
-	stages_next(&c->stages, NULL);
-}
-
 /* The task is freed by that. */
 static void fail(struct task *t, const struct err *e)
 {
@@ -99,9 +50,95 @@ static void fail(struct task *t, const struct err *e)
 	stages_next(&t->create->stages, e);
 }
 
-static void on_copied(void *data, const struct err *e)
+static void settle(struct task *t);
+
+static uint32_t disk_lun(const struct pod_volume *v)
 {
-	struct pod_volume *v = data;
+	return (uint32_t)strtoul(volume_disk_addr(v->disk)->source, NULL, 10);
+}
+
+static void on_devices(void *data, const ProtobufCMessage *msg, const struct err *e)
+{
+	struct task *t = data;
+	struct task_create *c = t->create;
+	struct err err = { 0 };
+
+	c->lookup = NULL;
+	if (!e && devices_found(&c->devices, (const void *)msg, &c->plan, &err) == 0 &&
+	    spec_devices_done(c->spec, &c->plan) < 0)
+		err_oom(&err);
+	if (!c->waiting)
+		return;
+	if (e || err.code)
+		fail(t, e ? e : &err);
+	else
+		settle(t);
+}
+
+static int look_up_devices(struct task *t, struct err *e)
+{
+	Podvm__Agent__V1__LookupDevicesRequest req = PODVM__AGENT__V1__LOOKUP_DEVICES_REQUEST__INIT;
+	struct task_create *c = t->create;
+	uint32_t luns[DEVICES_MAX_DISKS];
+	int r;
+
+	c->looked_up = true;
+	req.names = c->devices.names.v;
+	req.n_names = c->devices.names.n;
+	req.luns = luns;
+	req.n_luns = c->devices.n_disks;
+	for (size_t i = 0; i < req.n_luns; i++)
+		luns[i] = disk_lun(c->devices.disks[i].volume);
+	r = agent_call(sandbox_agent(t->shim->pod.sandbox), "LookupDevices", &req.base,
+		       AGENT_TIMEOUT_MS, on_devices, t, &c->lookup);
+	return r < 0 ? err_errno(e, r, "cannot ask the guest for devices") : STAGE_PENDING;
+}
+
+/* Disks have an address now. */
+static void name_disks(struct task_create *c)
+{
+	for (size_t i = 0; i < c->config.n_mounts; i++) {
+		if (!c->disks[i])
+			continue;
+		c->mounts[i].driver = volume_disk_addr(c->disks[i]->disk)->driver;
+		c->mounts[i].source = volume_disk_addr(c->disks[i]->disk)->source;
+	}
+}
+
+/* Return: 0 when everything is there, STAGE_PENDING or a negative errno */
+static int look(struct task *t, struct err *e)
+{
+	struct task_create *c = t->create;
+
+	if (c->lookup)
+		return STAGE_PENDING;
+	for (size_t i = 0; i < c->n_uses; i++)
+		if (!c->uses[i]->ready)
+			return STAGE_PENDING;
+	if (!c->looked_up && c->devices.names.n + c->devices.n_disks > 0)
+		return look_up_devices(t, e);
+	name_disks(c);
+	return 0;
+}
+
+/* Go on if everything is there. */
+static void settle(struct task *t)
+{
+	struct err e = { 0 };
+	int r = t->create->waiting ? look(t, &e) : STAGE_PENDING;
+
+	if (r == STAGE_PENDING)
+		return;
+	if (r < 0) {
+		fail(t, &e);
+		return;
+	}
+	t->create->waiting = false;
+	stages_next(&t->create->stages, NULL);
+}
+
+void volume_settled(struct pod_volume *v, const struct err *e)
+{
 	struct shim *shim = v->shim;
 	struct task *t;
 	struct task *tmp;
@@ -124,6 +161,11 @@ static void on_copied(void *data, const struct err *e)
 		volume_drop(v);
 }
 
+static void on_copied(void *data, const struct err *e)
+{
+	volume_settled(data, e);
+}
+
 /* ---- what is copied ---- */
 
 static struct volumes *get_volumes(struct shim *shim)
@@ -142,7 +184,7 @@ static struct volumes *get_volumes(struct shim *shim)
 	return vs;
 }
 
-static struct pod_volume *find(const struct volumes *vs, const char *source)
+struct pod_volume *volume_find(const struct volumes *vs, const char *source)
 {
 	struct pod_volume *v;
 
@@ -150,6 +192,35 @@ static struct pod_volume *find(const struct volumes *vs, const char *source)
 		if (!v->task && str_eq(v->source, source))
 			return v;
 	return NULL;
+}
+
+void volume_use(struct task *t, struct pod_volume *v)
+{
+	t->create->uses[t->create->n_uses++] = v;
+}
+
+void volume_mount(struct task *t, const struct container_mount *m, struct pod_volume *disk)
+{
+	struct task_create *c = t->create;
+
+	c->disks[c->config.n_mounts] = disk;
+	c->mounts[c->config.n_mounts++] = *m;
+	c->config.mounts = c->mounts;
+}
+
+const char *volume_mount_part(struct task *t, const char *source, const struct container_mount *m)
+{
+	struct strv *paths = &t->create->paths;
+	struct container_mount bind = *m;
+
+	if (strv_add(paths, source) < 0 ||
+	    strv_addf(paths, "/run/podvm/binds/%s/%zu", t->id, t->create->config.n_mounts) < 0)
+		return NULL;
+	bind.driver = "bind";
+	bind.source = paths->v[paths->n - 2];
+	bind.mount_point = paths->v[paths->n - 1];
+	volume_mount(t, &bind, NULL);
+	return bind.mount_point;
 }
 
 static int name_volume(struct pod_volume *v, const struct task *owner, unsigned int number)
@@ -163,8 +234,8 @@ static int name_volume(struct pod_volume *v, const struct task *owner, unsigned 
 	return v->path && v->name ? 0 : -ENOMEM;
 }
 
-static struct pod_volume *volume_new(struct shim *shim, struct task *owner, enum volume_kind kind,
-				     const char *source)
+struct pod_volume *volume_new(struct shim *shim, struct task *owner, enum volume_kind kind,
+			      const char *source)
 {
 	struct pod_volume *v = calloc(1, sizeof(*v));
 
@@ -199,7 +270,7 @@ static int start_copy(struct pod_volume *v, const struct volume_config *config, 
 static int use_copy(struct task *t, struct task *owner, const char *source,
 		    const struct volume_source *s, struct pod_volume **ret, struct err *e)
 {
-	struct pod_volume *v = owner ? NULL : find(t->shim->volumes, source);
+	struct pod_volume *v = owner ? NULL : volume_find(t->shim->volumes, source);
 	int r = 0;
 
 	if (!v) {
@@ -222,7 +293,7 @@ static int use_copy(struct task *t, struct task *owner, const char *source,
 	}
 	if (r < 0)
 		return r;
-	t->create->uses[t->create->n_uses++] = v;
+	volume_use(t, v);
 	*ret = v;
 	return 0;
 }
@@ -257,11 +328,12 @@ static int bind_part(struct task *t, const struct spec_bind *b, const struct vol
 		     struct err *e)
 {
 	struct volume_source whole = { .kind = VOLUME_MEMORY };
-	struct task_create *c = t->create;
-	struct strv *paths = &c->paths;
+	const struct container_mount none = { 0 };
+	_cleanup_(freep) char *source = NULL;
 	struct volume_config config = { .memory = true, .directory = s->name };
 	struct pod_volume *v;
 	struct pod_volume *part;
+	const char *path;
 	int r;
 
 	whole.size = s->size;
@@ -272,7 +344,8 @@ static int bind_part(struct task *t, const struct spec_bind *b, const struct vol
 	if (!*s->name)
 		return spec_bind_to(b, v->path) < 0 ? err_oom(e) : 0;
 	part = volume_new(t->shim, t, VOLUME_MEMORY_PART, s->volume);
-	if (!part)
+	source = str_printf("%s/%s", v->path, s->name);
+	if (!part || !source)
 		return err_oom(e);
 	config.source = s->volume;
 	config.path = v->path;
@@ -281,16 +354,9 @@ static int bind_part(struct task *t, const struct spec_bind *b, const struct vol
 	r = start_copy(part, &config, e);
 	if (r < 0)
 		return r;
-	c->uses[c->n_uses++] = part;
-	if (strv_addf(paths, "%s/%s", v->path, s->name) < 0 ||
-	    strv_addf(paths, "/run/podvm/binds/%s/%zu", t->id, c->config.n_binds) < 0)
-		return err_oom(e);
-	c->binds[c->config.n_binds++] = (struct container_bind){
-		.source = paths->v[paths->n - 2],
-		.mount_point = paths->v[paths->n - 1],
-	};
-	c->config.binds = c->binds;
-	return spec_bind_to(b, paths->v[paths->n - 1]) < 0 ? err_oom(e) : 0;
+	volume_use(t, part);
+	path = volume_mount_part(t, source, &none);
+	return !path || spec_bind_to(b, path) < 0 ? err_oom(e) : 0;
 }
 
 /* ---- everything else ---- */
@@ -304,6 +370,17 @@ static int bind_device(struct task *t, const struct spec_bind *b, const struct v
 	if (r < 0)
 		return r;
 	return !path || spec_bind_to(b, path) < 0 ? err_oom(e) : 0;
+}
+
+/* Its node is named when the guest has it. */
+static int bind_block(struct task *t, const struct spec_bind *b, const struct volume_source *s,
+		      struct err *e)
+{
+	struct task_create *c = t->create;
+	struct pod_volume *v;
+	int r = volume_disk_device(t, s->rdev, b->readonly, &v, e);
+
+	return r < 0 ? r : devices_add_disk(&c->devices, v, NULL, b, e);
 }
 
 /*
@@ -361,6 +438,8 @@ static int bind_shm(struct task *t, const struct spec_bind *b, struct err *e)
 static int bind_source(struct task *t, const struct spec_bind *b, size_t number,
 		       const struct volume_source *s, struct err *e)
 {
+	int r;
+
 	switch (s->kind) {
 	case VOLUME_DIRECTORY:
 	case VOLUME_MEMORY:
@@ -372,10 +451,14 @@ static int bind_source(struct task *t, const struct spec_bind *b, size_t number,
 		return bind_file(t, b, s, e);
 	case VOLUME_DEVICE:
 		return bind_device(t, b, s, e);
+	case VOLUME_BLOCK:
+		return bind_block(t, b, s, e);
+	case VOLUME_EMPTYDIR:
 	case VOLUME_SHARE:
 		break;
 	}
-	return bind_share(t, b, number, e);
+	r = volume_disk_bind(t, b, s, e);
+	return r == 0 ? bind_share(t, b, number, e) : MIN(r, 0);
 }
 
 static int bind(struct task *t, const struct spec_bind *b, size_t number, struct err *e)
@@ -394,55 +477,36 @@ static int bind(struct task *t, const struct spec_bind *b, size_t number, struct
 	return r < 0 ? r : bind_source(t, b, number, &s, e);
 }
 
-static void on_devices(void *data, const ProtobufCMessage *msg, const struct err *e)
+static int bind_devices(struct task *t, struct err *e)
 {
-	struct task *t = data;
 	struct task_create *c = t->create;
-	struct err err = { 0 };
+	int r = devices_of_spec(&c->devices, &c->plan, e);
 
-	c->lookup = NULL;
-	if (!e && devices_found(&c->devices, (const void *)msg, &c->plan, &err) == 0 &&
-	    spec_devices_done(c->spec, &c->plan) < 0)
-		err_oom(&err);
-	if (!c->waiting)
-		return;
-	if (e || err.code)
-		fail(t, e ? e : &err);
-	else
-		settle(t);
-}
+	for (size_t i = 0; r == 0 && i < c->plan.n_devices; i++) {
+		struct spec_device *d = &c->plan.devices[i];
+		struct pod_volume *v;
 
-static int look_up_devices(struct task *t, struct err *e)
-{
-	Podvm__Agent__V1__LookupDevicesRequest req = PODVM__AGENT__V1__LOOKUP_DEVICES_REQUEST__INIT;
-	struct task_create *c = t->create;
-	int r;
-
-	if (c->devices.names.n == 0)
-		return 0;
-	req.names = c->devices.names.v;
-	req.n_names = c->devices.names.n;
-	r = agent_call(sandbox_agent(t->shim->pod.sandbox), "LookupDevices", &req.base,
-		       AGENT_TIMEOUT_MS, on_devices, t, &c->lookup);
-	return r < 0 ? err_errno(e, r, "cannot ask the guest for devices") : 0;
+		if (!d->block)
+			continue;
+		r = volume_disk_device(t, makedev(d->major, d->minor), d->readonly, &v, e);
+		if (r == 0)
+			r = devices_add_disk(&c->devices, v, d, NULL, e);
+	}
+	return r;
 }
 
 int volumes_prepare(void *obj, struct err *e)
 {
 	struct task *t = obj;
 	struct task_create *c = t->create;
-	int r = devices_of_spec(&c->devices, &c->plan, e);
+	int r = get_volumes(t->shim) ? bind_devices(t, e) : err_oom(e);
 
-	if (r == 0 && !get_volumes(t->shim))
-		r = err_oom(e);
 	for (size_t i = 0; r == 0 && i < c->plan.n_binds; i++)
 		r = bind(t, &c->plan.binds[i], i, e);
 	if (r == 0)
-		r = look_up_devices(t, e);
-	if (r < 0 || (c->n_uses == 0 && !c->lookup))
-		return r;
-	c->waiting = true;
-	return STAGE_PENDING;
+		r = look(t, e);
+	c->waiting = r == STAGE_PENDING;
+	return r;
 }
 
 void volumes_undo(void *obj)

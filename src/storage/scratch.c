@@ -28,6 +28,12 @@
 	"hash_seed=706f6476-6d00-4000-8000-000000000001"
 #define MKFS_UUID "706f6476-6d00-4000-8000-000000000000"
 
+/* For those that are mounted again after a crash. MiB: what small ones can have, and the others. */
+#define JOURNAL_FEATURES MKFS_FEATURES ",has_journal"
+#define JOURNAL_SMALL	 "size=4"
+#define JOURNAL_LARGE	 "size=16"
+#define JOURNAL_LIMIT	 ((uint64_t)256 << 20)
+
 /* A file without a name; where O_TMPFILE isn't known its name is removed at once. */
 static int open_unnamed(int dirfd)
 {
@@ -55,9 +61,10 @@ static uint64_t hash_add(uint64_t hash, const void *data, size_t n)
 }
 
 /* Name of the template: another mkfs.ext4 (or other options) gets another one. */
-static int template_name(const char *mkfs, uint64_t size, char *out, size_t out_size)
+static int template_name(const char *mkfs, uint64_t size, bool journal, char *out, size_t out_size)
 {
-	static const char options[] = MKFS_FEATURES " " MKFS_EXTENDED;
+	static const char options[] = MKFS_FEATURES " " MKFS_EXTENDED " " JOURNAL_SMALL
+						    " " JOURNAL_LARGE;
 	uint64_t hash = 0xcbf29ce484222325;
 	struct stat st;
 
@@ -66,18 +73,20 @@ static int template_name(const char *mkfs, uint64_t size, char *out, size_t out_
 	hash = hash_add(hash, options, sizeof(options));
 	hash = hash_add(hash, &st.st_size, sizeof(st.st_size));
 	hash = hash_add(hash, &st.st_mtim, sizeof(st.st_mtim));
-	snprintf(out, out_size, "%llu-%016llx.img", (unsigned long long)size,
-		 (unsigned long long)hash);
+	snprintf(out, out_size, "%llu-%016llx%s.img", (unsigned long long)size,
+		 (unsigned long long)hash, journal ? "-journal" : "");
 	return 0;
 }
 
-static int format(const char *mkfs, int fd, struct err *e)
+static int format(const char *mkfs, int fd, uint64_t size, bool journal, struct err *e)
 {
 	static char *const env[] = { (char *)"MKE2FS_CONFIG=/dev/null", (char *)"LC_ALL=C", NULL };
 	/* clang-format off */
 	const char *const argv[] = {
 		"mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0",
-		"-O", MKFS_FEATURES, "-E", MKFS_EXTENDED, "-U", MKFS_UUID, "/proc/self/fd/3", NULL,
+		"-O", journal ? JOURNAL_FEATURES : MKFS_FEATURES, "-E", MKFS_EXTENDED,
+		"-U", MKFS_UUID, "/proc/self/fd/3", journal ? "-J" : NULL,
+		size < JOURNAL_LIMIT ? JOURNAL_SMALL : JOURNAL_LARGE, NULL,
 	};
 	/* clang-format on */
 	struct spawn s = SPAWN_INIT;
@@ -91,7 +100,7 @@ static int format(const char *mkfs, int fd, struct err *e)
 }
 
 /* Make the template and give it its name; who comes second takes what is there. */
-static int make_template(int dirfd, const char *mkfs, const char *name, uint64_t size,
+static int make_template(int dirfd, const char *mkfs, const char *name, uint64_t size, bool journal,
 			 struct err *e)
 {
 	_cleanup_(close_fdp) int fd = open_unnamed(dirfd);
@@ -103,7 +112,7 @@ static int make_template(int dirfd, const char *mkfs, const char *name, uint64_t
 	if (ftruncate(fd, (off_t)size) < 0)
 		return err_errno(e, -errno, "cannot make a scratch disk of %llu bytes",
 				 (unsigned long long)size);
-	r = format(mkfs, fd, e);
+	r = format(mkfs, fd, size, journal, e);
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
@@ -169,7 +178,7 @@ static int copy_sparse(int from, int to, off_t size)
 	}
 }
 
-static int open_template(int dirfd, uint64_t size, struct err *e)
+static int open_template(int dirfd, uint64_t size, bool journal, struct err *e)
 {
 	_cleanup_(freep) char *mkfs = NULL;
 	char name[64];
@@ -178,7 +187,7 @@ static int open_template(int dirfd, uint64_t size, struct err *e)
 
 	r = find_program("mkfs.ext4", &mkfs);
 	if (r == 0)
-		r = template_name(mkfs, size, name, sizeof(name));
+		r = template_name(mkfs, size, journal, name, sizeof(name));
 	if (r < 0) {
 		err_errno(e, r, "cannot find mkfs.ext4");
 		err_hint(e, "Install it: apt-get install e2fsprogs");
@@ -189,10 +198,10 @@ static int open_template(int dirfd, uint64_t size, struct err *e)
 		return fd;
 	if (errno != ENOENT)
 		return err_errno(e, -errno, "cannot open the scratch template %s", name);
-	return make_template(dirfd, mkfs, name, size, e);
+	return make_template(dirfd, mkfs, name, size, journal, e);
 }
 
-int scratch_create_in(const char *templates, int target, uint64_t size, struct err *e)
+int scratch_create_in(const char *templates, int target, uint64_t size, bool journal, struct err *e)
 {
 	_cleanup_(close_fdp) int template_fd = -EBADF;
 	_cleanup_(close_fdp) int dirfd = -EBADF;
@@ -212,7 +221,7 @@ int scratch_create_in(const char *templates, int target, uint64_t size, struct e
 	dirfd = open(templates, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	if (dirfd < 0)
 		return err_errno(e, -errno, "cannot open %s", templates);
-	template_fd = open_template(dirfd, size, e);
+	template_fd = open_template(dirfd, size, journal, e);
 	if (template_fd < 0)
 		return template_fd;
 	fd = open_unnamed(target < 0 ? dirfd : target);
@@ -224,5 +233,5 @@ int scratch_create_in(const char *templates, int target, uint64_t size, struct e
 
 int scratch_create(const char *dir, uint64_t size, struct err *e)
 {
-	return scratch_create_in(dir, -1, size, e);
+	return scratch_create_in(dir, -1, size, false, e);
 }

@@ -25,6 +25,11 @@
  * flock(2) lock on it, by the descriptor that the monitor gets. It's kept only when the guest has
  * unmounted it: after a crash there is an empty one. Checking and repairing it here would mean that
  * the host reads a file system that the guest has written.
+ *
+ * An emptyDir of a pod is such a file, too: SCRATCH_VOLUME in the directory that the kubelet has
+ * made for it, so that the kubelet counts its blocks, evicts the pod that takes too many, and
+ * removes it with the directory. It outlives machines (a pod's sandbox may be made anew), so it has
+ * a journal.
  */
 
 #include <stdbool.h>
@@ -64,6 +69,17 @@ int scratch_create(const char *dir, uint64_t size, struct err *e);
  * Return: Descriptor of the disk, locked, or a negative errno (-EBUSY: another machine has it)
  */
 int scratch_open_kept(const char *dir, const char *templates, uint64_t size, struct err *e);
+
+/* Name of the disk of an emptyDir in the kubelet's directory of it. */
+#define SCRATCH_VOLUME ".podvm-volume"
+
+/**
+ * scratch_open_volume() - The disk of a volume of a pod, made if there is none
+ *
+ * As scratch_open_kept(), but it has a journal, and is used again whatever has happened to the
+ * machine that had it.
+ */
+int scratch_open_volume(const char *dir, const char *templates, uint64_t size, struct err *e);
 
 /** scratch_is_kept() - Whether there is one in a directory */
 bool scratch_is_kept(const char *dir);

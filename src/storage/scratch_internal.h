@@ -10,7 +10,8 @@
  * scratch_create_in() - As scratch_create(), with the file itself in another directory
  * @templates:	Where templates are kept
  * @dirfd:	Where the file is; < 0: there as well
+ * @journal:	It will be mounted again, also after a crash
  */
-int scratch_create_in(const char *templates, int dirfd, uint64_t size, struct err *e);
+int scratch_create_in(const char *templates, int dirfd, uint64_t size, bool journal, struct err *e);
 
 #endif

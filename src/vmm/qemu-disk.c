@@ -58,12 +58,12 @@ static char *add_fd_args(const struct disk_op *op)
 
 static char *blockdev_add_args(const struct disk_op *op)
 {
-	return str_printf("{\"driver\":\"%s\",\"node-name\":\"disk%u\","
-			  "\"filename\":\"/dev/fdset/%u\",\"read-only\":%s,\"discard\":\"%s\","
-			  "\"aio\":\"threads\"}",
-			  op->driver, op->lun, FDSET_BASE + op->lun,
-			  op->disk.readonly ? "true" : "false",
-			  op->disk.discard ? "unmap" : "ignore");
+	return str_printf(
+		"{\"driver\":\"%s\",\"node-name\":\"disk%u\","
+		"\"filename\":\"/dev/fdset/%u\",\"read-only\":%s,\"discard\":\"%s\","
+		"\"cache\":{\"no-flush\":%s},\"aio\":\"threads\"}",
+		op->driver, op->lun, FDSET_BASE + op->lun, op->disk.readonly ? "true" : "false",
+		op->disk.discard ? "unmap" : "ignore", op->disk.unsafe ? "true" : "false");
 }
 
 /* An I/O error is the guest's to handle; rotation_rate 1 says that there is no rotation. */

@@ -377,7 +377,8 @@ static void on_simple(void *user, struct json_object *ret, const struct err *e)
 }
 
 /* A command whose success is all there is to its answer. */
-static int simple(struct qemu *q, const char *command, vmm_done done, void *data, struct err *e)
+static int simple(struct qemu *q, const char *command, const char *args, vmm_done done, void *data,
+		  struct err *e)
 {
 	struct simple_op *op = malloc(sizeof(*op));
 	int r;
@@ -385,7 +386,7 @@ static int simple(struct qemu *q, const char *command, vmm_done done, void *data
 	if (!op)
 		return err_oom(e);
 	*op = (struct simple_op){ done, data };
-	r = qmp_call(q->qmp, command, NULL, -1, QEMU_COMMAND_TIMEOUT_MS, on_simple, op);
+	r = qmp_call(q->qmp, command, args, -1, QEMU_COMMAND_TIMEOUT_MS, on_simple, op);
 	if (r < 0) {
 		free(op);
 		return err_errno(e, r, "%s", command);
@@ -398,17 +399,26 @@ static int qemu_pause(struct vmm *vmm, vmm_done done, void *data, struct err *e)
 	struct qemu *q = vmm->state;
 
 	q->stopped = true;
-	return simple(q, "stop", done, data, e);
+	return simple(q, "stop", NULL, done, data, e);
 }
 
 static int qemu_resume(struct vmm *vmm, vmm_done done, void *data, struct err *e)
 {
 	struct qemu *q = vmm->state;
-	int r = simple(q, "cont", done, data, e);
+	int r = simple(q, "cont", NULL, done, data, e);
 
 	if (r == 0)
 		q->stopped = false;
 	return r;
+}
+
+static int qemu_grow_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, uint64_t size,
+			  vmm_done done, void *data, struct err *e)
+{
+	_cleanup_(freep) char *args = str_printf("{\"node-name\":\"disk%s\",\"size\":%llu}",
+						 addr->source, (unsigned long long)size);
+
+	return args ? simple(vmm->state, "block_resize", args, done, data, e) : err_oom(e);
 }
 
 static void qemu_failed(struct vmm *vmm, const char *why)
@@ -432,6 +442,7 @@ const struct vmm_driver vmm_qemu_driver = {
 	.start = qemu_start,
 	.attach_disk = qemu_attach_disk,
 	.detach_disk = qemu_detach_disk,
+	.grow_disk = qemu_grow_disk,
 	.resize = qemu_resize,
 	.describe = qemu_describe,
 	.save = qemu_save,

@@ -191,6 +191,14 @@ int vmm_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done 
 	return r < 0 ? r : vmm->driver->detach_disk(vmm, addr, done, data, e);
 }
 
+int vmm_grow_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, uint64_t size, vmm_done done,
+		  void *data, struct err *e)
+{
+	int r = check_op(vmm, vmm->driver->grow_disk, e);
+
+	return r < 0 ? r : vmm->driver->grow_disk(vmm, addr, size, done, data, e);
+}
+
 int vmm_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done, void *data,
 	       struct err *e)
 {

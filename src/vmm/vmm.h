@@ -75,12 +75,14 @@ enum vmm_template {
  * @readonly:	The guest can't write
  * @serial:	Serial number that the guest sees, at most 20 characters
  * @discard:	Blocks that the guest discards are given back to the host's file system
+ * @unsafe:	Nothing is lost with it: the guest's flushes are answered without doing anything
  */
 struct vmm_disk {
 	int fd;
 	bool readonly;
 	const char *serial;
 	bool discard;
+	bool unsafe;
 };
 
 /**
@@ -232,6 +234,15 @@ int vmm_attach_disk(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_dis
 /** vmm_detach_disk() - Unplug a disk by its address; the guest must not use it any more */
 int vmm_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
 		    struct err *e);
+
+/**
+ * vmm_grow_disk() - Tell the guest that a plugged disk has become larger
+ * @size:	Bytes that its file or device has now
+ *
+ * Return: 0 or a negative errno
+ */
+int vmm_grow_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, uint64_t size, vmm_done done,
+		  void *data, struct err *e);
 
 /**
  * vmm_resize() - Give the running machine more CPUs and memory

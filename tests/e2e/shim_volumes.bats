@@ -5,17 +5,11 @@
 
 load helpers
 load containerd
+load kubelet
 
 setup_file() {
 	setup_containerd
-	LOGS=$CONTAINERD/logs
-	# The kubelet's directory of the pod.
-	K=$CONTAINERD/kubelet/pods/6e5f4d3c-uid
-	export LOGS K
-	mkdir -p "$LOGS" "$K"
-	# As on a host that systemd has set up: what is mounted later is seen by shims as well.
-	mount --bind "$K" "$K"
-	mount --make-shared "$K"
+	setup_kubelet
 	mkdir -p "$K"/volumes/kubernetes.io~{configmap/config,secret/keys,empty-dir/cache} \
 		"$K/containers" "$K/volume-subpaths/config/app"
 	cc -Os -s -static -o "$CONTAINERD/watch" "$BATS_TEST_DIRNAME/watch.c"
@@ -31,9 +25,8 @@ setup_file() {
 }
 
 teardown_file() {
-	cri StopPodSandbox "{\"pod_sandbox_id\": \"$POD\"}" || true
-	cri RemovePodSandbox "{\"pod_sandbox_id\": \"$POD\"}" || true
-	umount -R "$K"
+	remove_pod "$POD" || true
+	teardown_kubelet
 	teardown_containerd
 }
 
@@ -71,88 +64,6 @@ publish() {
 		[ -L "$dir/$key" ] || ln -s "..data/$key" "$dir/$key"
 	done
 	[ -z "$old" ] || rm -r "${dir:?}/$old"
-}
-
-# ---- CRI ----
-
-pod_config() {
-	jq -n --arg logs "$LOGS" --arg name "$1" '{
-		metadata: {name: $name, uid: $name, namespace: "default"}, log_directory: $logs}'
-}
-
-run_pod() {
-	cri RunPodSandbox "$(jq -n --argjson c "$(pod_config "$1")" \
-		'{runtime_handler: "podvm", config: $c}')" | jq -r .pod_sandbox_id
-}
-
-# mount_of HOST_PATH CONTAINER_PATH ro|rw
-mount_of() {
-	jq -nc --arg from "$1" --arg to "$2" --argjson ro "$([ "$3" = ro ] && echo true || echo false)" \
-		'{container_path: $to, host_path: $from, readonly: $ro}'
-}
-
-# mounts NAME ro|rw...: of volumes of the pod
-mounts() {
-	while [ $# -gt 0 ]; do
-		mount_of "$(echo "$K"/volumes/*/"$1")" "/$1" "$2"
-		shift 2
-	done
-}
-
-# create NAME SCRIPT MOUNT...: prints the container's id. DEVICES are host paths.
-create() {
-	local name=$1 script=$2
-	shift 2
-	cri CreateContainer "$(printf '%s\n' "$@" | jq -s --arg pod "$POD" --arg name "$name" \
-		--argjson pc "$(pod_config volumes)" --arg script "$script" --arg image "$image" \
-		--arg devices "${DEVICES:-}" '{pod_sandbox_id: $pod, sandbox_config: $pc, config: {
-			metadata: {name: $name}, image: {image: $image}, command: ["sh", "-c", $script],
-			log_path: "\($name).log", mounts: ., devices: ($devices | split(" ") |
-				map({container_path: "/dev/\(split("/dev/")[1] // "other")",
-				     host_path: ., permissions: "rw"}))}}')" | jq -r .container_id
-}
-
-start_container() {
-	cri StartContainer "{\"container_id\": \"$1\"}" >/dev/null
-}
-
-remove_container() {
-	cri RemoveContainer "{\"container_id\": \"$1\"}" >/dev/null
-}
-
-run_container() {
-	local id
-	id=$(create "$@")
-	start_container "$id"
-	echo "$id"
-}
-
-# refused REGEX NAME SCRIPT MOUNT...: there is no way to have such a container.
-refused() {
-	local why=$1 id
-	shift
-	id=$(create "$@")
-	run -125 start_container "$id"
-	assert_match "$output" "podvm: .*$why"
-	remove_container "$id"
-}
-
-inside() {
-	cri ExecSync "$(jq -n --arg id "$1" --arg script "$2" \
-		'{container_id: $id, cmd: ["sh", "-c", $script], timeout: 60}')"
-}
-
-status() {
-	cri ContainerStatus "{\"container_id\": \"$1\"}" | jq -r ".status.$2"
-}
-
-exited() {
-	[ "$(status "$1" state)" = 2 ]
-}
-
-# says CONTAINER FILE TEXT
-says() {
-	[ "$(inside "$1" "cat $2")" = "$3" ]
 }
 
 # ---- tests ----
@@ -295,7 +206,7 @@ character special file a:e5'
 	mknod "$CONTAINERD/odd" c 240 7
 	DEVICES=$CONTAINERD/odd refused 'the guest has no device .*other' odd true
 	mknod "$CONTAINERD/disk" b 240 7
-	DEVICES=$CONTAINERD/disk refused 'block device of the host' disk true
+	DEVICES=$CONTAINERD/disk refused 'there is no block device 240:7' disk true
 }
 
 @test "a socket of the host is refused" {

@@ -55,6 +55,10 @@ for verb in $verbs; do
 			help_options template $command
 		done | sort -u)
 		compare "$page" "$all"
+	elif [ "$verb" = volume ]; then
+		compare "$page" "$(for command in add remove stats resize; do
+			help_options volume $command
+		done | sort -u)"
 	else
 		compare "$page" "$(help_options "$verb")"
 	fi

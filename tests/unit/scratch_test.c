@@ -239,6 +239,35 @@ static void test_what_is_no_kept_disk(void **state)
 	assert_int_equal(scratch_open_kept(upper(state), *state, SIZE, &e), -EINVAL);
 }
 
+/* The disk of an emptyDir has a journal, and is used again whatever happened. */
+static void test_volume_outlives_a_crash(void **state)
+{
+	static char *const fsck[] = { (char *)"e2fsck", (char *)"-fn", (char *)"/proc/self/fd/3",
+				      NULL };
+	struct err e = { 0 };
+	_cleanup_(close_fdp) int fd = scratch_open_volume(upper(state), *state, SIZE, &e);
+	uint32_t features = 0;
+	struct stat first;
+	struct stat second;
+
+	assert_true(fd >= 0);
+	assert_int_equal(check_disk("/sbin/e2fsck", fsck, fd, NULL), 0);
+	assert_int_equal(pread(fd, &features, 4, 1024 + 0x5c), 4);
+	assert_int_equal(features & 4, 4);
+	assert_int_equal(fstat(fd, &first), 0);
+	assert_true(first.st_blocks * 512 < 4 << 20);
+	set_state(fd, 0);
+	close(TAKE_FD(fd));
+	fd = scratch_open_volume(upper(state), *state, SIZE, &e);
+	assert_int_equal(fstat(fd, &second), 0);
+	assert_int_equal(first.st_ino, second.st_ino);
+	/* A layer of the same size has none. */
+	close(TAKE_FD(fd));
+	fd = open_kept(state);
+	assert_int_equal(pread(fd, &features, 4, 1024 + 0x5c), 4);
+	assert_int_equal(features & 4, 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -253,6 +282,7 @@ int main(void)
 		T(test_kept_disk_that_was_not_unmounted_is_made_anew),
 		T(test_kept_disk_has_one_user),
 		T(test_what_is_no_kept_disk),
+		T(test_volume_outlives_a_crash),
 	};
 
 	return cmocka_run_group_tests_name("scratch", tests, NULL, NULL);

@@ -27,25 +27,43 @@ static const struct spec_plan wanted = {
 static void test_names_are_the_kernels(void **state)
 {
 	_cleanup_(device_plan_done) struct device_plan p = { 0 };
+	struct spec_plan plan = wanted;
 
-	assert_int_equal(devices_of_spec(&p, &wanted, NULL), 0);
+	assert_int_equal(devices_of_spec(&p, &plan, NULL), 0);
 	assert_int_equal(p.names.n, 2);
 	assert_string_equal(p.names.v[0], "zero");
 	assert_string_equal(p.names.v[1], "odd/one");
 }
 
-static void test_block_devices_are_refused(void **state)
+static void test_block_devices_are_disks(void **state)
 {
-	const struct spec_plan plan = {
-		.devices = { { .path = "/dev/xvda", .block = true, .major = 7 } },
-		.n_devices = 1,
+	Podvm__Agent__V1__Device answers[] = {
+		DEVICE(.found = true, .major = 1, .minor = 5),
+		DEVICE(.found = true, .block = true, .major = 8, .minor = 16,
+		       .name = (char *)"sdb"),
 	};
+	Podvm__Agent__V1__Device *pointers[] = { &answers[0], &answers[1] };
+	Podvm__Agent__V1__LookupDevicesResponse resp =
+		PODVM__AGENT__V1__LOOKUP_DEVICES_RESPONSE__INIT;
 	_cleanup_(device_plan_done) struct device_plan p = { 0 };
+	struct spec_plan plan = {
+		.devices = { { .path = "/dev/xvda", .block = true, .major = 7 },
+			     { .path = "/dev/zero", .major = 1, .minor = 5 } },
+		.n_devices = 2,
+	};
 	struct err e = { 0 };
 
-	assert_int_equal(devices_of_spec(&p, &plan, &e), -EOPNOTSUPP);
-	assert_non_null(strstr(e.msg, "\"/dev/xvda\" is a block device of the host"));
-	assert_non_null(strstr(e.hint, "privileged_without_host_devices"));
+	assert_int_equal(devices_of_spec(&p, &plan, NULL), 0);
+	assert_int_equal(p.names.n, 1);
+	assert_int_equal(devices_add_disk(&p, NULL, &plan.devices[0], NULL, NULL), 0);
+	resp.devices = pointers;
+	resp.n_devices = 2;
+	assert_int_equal(devices_found(&p, &resp, &plan, NULL), 0);
+	assert_int_equal(plan.devices[0].guest_major, 8);
+	assert_int_equal(plan.devices[0].guest_minor, 16);
+	assert_int_equal(plan.devices[1].guest_minor, 5);
+	answers[1].name = (char *)"../sdb";
+	assert_int_equal(devices_found(&p, &resp, &plan, &e), -ENODEV);
 }
 
 static void test_numbers_are_the_guests(void **state)
@@ -108,7 +126,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_names_are_the_kernels),
-		cmocka_unit_test(test_block_devices_are_refused),
+		cmocka_unit_test(test_block_devices_are_disks),
 		cmocka_unit_test(test_numbers_are_the_guests),
 		cmocka_unit_test(test_what_the_guest_has_not_got),
 	};

@@ -187,7 +187,7 @@ static void test_memory(void **state)
 		strdup(make_dir(f, POD "volumes/kubernetes.io~empty-dir/cache"));
 
 	/* On the disk. */
-	assert_int_equal(look(f, path, "/cache", false), VOLUME_SHARE);
+	assert_int_equal(look(f, path, "/cache", false), VOLUME_EMPTYDIR);
 	assert_int_equal(mount("tmpfs", path, "tmpfs", 0, "size=65536,nr_inodes=50"), 0);
 	assert_int_equal(look(f, path, "/cache", false), VOLUME_MEMORY);
 	assert_int_equal(f->source.size, 65536);
@@ -197,6 +197,48 @@ static void test_memory(void **state)
 	/* Somebody on the host has put something into it. */
 	make_file(f, POD "volumes/kubernetes.io~empty-dir/cache/sub/file", 1);
 	assert_int_equal(look(f, path, "/cache", false), VOLUME_SHARE);
+}
+
+static void test_emptydir_on_the_disk(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *volume =
+		strdup(make_dir(f, POD "volumes/kubernetes.io~empty-dir/data"));
+	_cleanup_(freep) char *part = NULL;
+	_cleanup_(freep) char *sub = NULL;
+
+	assert_int_equal(chmod(volume, 02770), 0);
+	assert_int_equal(look(f, volume, "/data", false), VOLUME_EMPTYDIR);
+	assert_string_equal(f->source.volume, volume);
+	assert_int_equal(f->source.mode, 02770);
+	assert_false(f->source.files);
+	/* Our disk, and what the kubelet makes for a subPath. */
+	make_file(f, POD "volumes/kubernetes.io~empty-dir/data/.podvm-volume", 1);
+	sub = strdup(make_dir(f, POD "volumes/kubernetes.io~empty-dir/data/a"));
+	part = strdup(make_dir(f, POD "volume-subpaths/data/app/0"));
+	assert_int_equal(mount(sub, part, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(look(f, part, "/sub", false), VOLUME_EMPTYDIR);
+	assert_string_equal(f->source.volume, volume);
+	assert_string_equal(f->source.name, "a");
+	assert_int_equal(f->source.mode, 02770);
+	assert_false(f->source.files);
+	make_file(f, POD "volumes/kubernetes.io~empty-dir/data/a/file", 1);
+	assert_int_equal(look(f, part, "/sub", false), VOLUME_EMPTYDIR);
+	assert_true(f->source.files);
+}
+
+static void test_subpath_of_a_csi_volume(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *volume =
+		strdup(make_dir(f, POD "volumes/kubernetes.io~csi/pvc/mount"));
+	_cleanup_(freep) char *part = NULL;
+
+	part = strdup(make_dir(f, POD "volume-subpaths/pvc/app/0"));
+	assert_int_equal(mount(volume, part, NULL, MS_BIND, NULL), 0);
+	assert_int_equal(look(f, part, "/sub", false), VOLUME_SHARE);
+	assert_string_equal(f->source.volume, volume);
+	assert_string_equal(f->source.name, "");
 }
 
 static void test_memory_without_a_limit(void **state)
@@ -272,24 +314,30 @@ static void test_what_no_pod_can_have(void **state)
 	assert_int_equal(mkfifo(at(f, "pipe"), 0600), 0);
 	refused(f, f->path, "pipes of the host");
 	assert_int_equal(mknod(at(f, "disk"), S_IFBLK | 0600, makedev(7, 0)), 0);
-	refused(f, f->path, "block devices of the host");
+	assert_int_equal(look(f, f->path, "/dev/disk", false), VOLUME_BLOCK);
+	assert_int_equal(f->source.rdev, makedev(7, 0));
 	assert_int_equal(volume_kind(at(f, "missing"), "/d", true, &f->source, &f->e), -ENOENT);
 }
 
-static void test_roots_of_mounts(void **state)
+static void test_paths_in_file_systems(void **state)
 {
 	static const char text[] = "21 1 8:1 / / rw - ext4 /dev/sda1 rw\n"
 				   "44 21 0:40 /a\\040b/c /mnt/x rw - tmpfs tmpfs rw\n"
 				   "444 21 0:41 /other /y rw - tmpfs tmpfs rw\n"
 				   "45 21\n";
-	_cleanup_(freep) char *root = volume_mount_root(text, 21);
-	_cleanup_(freep) char *part = volume_mount_root(text, 44);
+	_cleanup_(freep) char *root = volume_fs_path(text, 21, "/");
+	_cleanup_(freep) char *file = volume_fs_path(text, 21, "/etc/file");
+	_cleanup_(freep) char *part = volume_fs_path(text, 44, "/mnt/x");
+	_cleanup_(freep) char *below = volume_fs_path(text, 44, "/mnt/x/d e");
 
 	assert_string_equal(root, "/");
+	assert_string_equal(file, "/etc/file");
 	assert_string_equal(part, "/a b/c");
-	assert_null(volume_mount_root(text, 4));
-	assert_null(volume_mount_root(text, 45));
-	assert_null(volume_mount_root("", 21));
+	assert_string_equal(below, "/a b/c/d e");
+	assert_null(volume_fs_path(text, 44, "/mnt/xy"));
+	assert_null(volume_fs_path(text, 4, "/"));
+	assert_null(volume_fs_path(text, 45, "/"));
+	assert_null(volume_fs_path("", 21, "/"));
 }
 
 static void test_mounts_below(void **state)
@@ -317,13 +365,15 @@ int main(void)
 		TEST(test_files),
 		TEST(test_termination_log),
 		TEST(test_memory),
+		TEST(test_emptydir_on_the_disk),
+		TEST(test_subpath_of_a_csi_volume),
 		TEST(test_memory_without_a_limit),
 		TEST(test_huge_pages),
 		TEST(test_part_of_memory),
 		TEST(test_subpath_of_something_else),
 		TEST(test_devices),
 		TEST(test_what_no_pod_can_have),
-		cmocka_unit_test(test_roots_of_mounts),
+		cmocka_unit_test(test_paths_in_file_systems),
 		cmocka_unit_test(test_mounts_below),
 	};
 

@@ -296,6 +296,22 @@ static void test_disks_come_and_go(void **state)
 	attach_well(bed, "2");
 }
 
+static void test_a_disk_grows(void **state)
+{
+	struct vmm_disk_addr addr = { .driver = "scsi", .source = "0" };
+	struct bed *bed = *state;
+
+	start_well(bed, "ok");
+	attach_well(bed, "0");
+	assert_console(bed, 3, "add-fd\nblockdev-add\ndevice_add");
+	bed->op = (struct result){ 0 };
+	assert_int_equal(vmm_grow_disk(bed->vmm, &addr, UINT64_C(1) << 30, on_done, &bed->op, NULL),
+			 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	assert_console(bed, 1, "block_resize");
+}
+
 static void test_a_disk_that_fails_leaves_nothing(void **state)
 {
 	struct bed *bed = *state;
@@ -628,6 +644,7 @@ int main(int argc, char **argv)
 		TEST(test_a_halted_cpu_is_an_exit),
 		TEST(test_without_control_connection_it_is_killed),
 		TEST(test_disks_come_and_go),
+		TEST(test_a_disk_grows),
 		TEST(test_a_disk_that_fails_leaves_nothing),
 		TEST(test_there_is_room_for_so_many_disks),
 		TEST(test_a_machine_grows),
