@@ -8,13 +8,13 @@ load helpers
 load containerd
 
 layered=registry.local/layered:1 # 5 layers, with one of everything
-many=registry.local/many:1       # 20 layers
+many=registry.local/many:1       # 100 layers
 
 setup_file() {
 	setup_containerd
 	! is_containerd_2 || add_snapshotters
 	import $layered 5
-	import $many 20
+	import $many 100
 	# The same, but nothing is a disk that doesn't have to be.
 	{ cat "$E2E/podvm.conf"; printf '[storage]\nrootfs = virtiofs\n'; } >"$E2E/shared.conf"
 	sed 's/^scratch_size.*/scratch_size = 64M/' "$E2E/podvm.conf" >"$E2E/small.conf"
@@ -115,7 +115,7 @@ assert_everything() {
 
 @test "the lowest of many layers are joined" {
 	run -0 ctr_run --rm $many r5 sh -c "ls -d /sys/block/sd* | wc -l; ls /many | wc -l; cat /many/last; $show"
-	assert_match "$output" $'^13\n18\n20\n'
+	assert_match "$output" $'^13\n98\n100\n'
 	assert_everything "$output"
 }
 
