@@ -29,6 +29,8 @@ setup_file() {
 
 teardown_file() {
 	end_pod
+	# The shim has been told to end, and has the bundle open until it has.
+	until_true 60 no_processes
 	ip netns del $PODNS
 	umount -R "$STORAGE"
 	rm -rf --one-file-system "$STORAGE" "$E2E/handler.conf"
@@ -94,10 +96,9 @@ make_bundle() {
 			"io.containerd.runc.v2.group": "another"}}' >"$dir/userdata/config.json"
 }
 
-# create ID TYPE ARGS: `start` in its bundle, and Create
+# create ID TYPE: `start` in its bundle, and Create
 create() {
 	local dir=$STORAGE/$1 io
-	make_bundle "$@"
 	client start "$SHIM" "$dir/userdata" "$1" >"$STORAGE/address" ||
 		fail "start: $(cat "$STORAGE/address")"
 	# The sandbox has no streams that anybody reads.
@@ -110,7 +111,8 @@ create() {
 
 start_pod() {
 	echo crio-pod >"$STORAGE/hostname"
-	create crio-sandbox sandbox '["/pause"]' >&2
+	make_bundle crio-sandbox sandbox '["/pause"]'
+	create crio-sandbox sandbox >&2
 	cp "$STORAGE/address" "$STORAGE/first-address"
 	task Start '{"id": "crio-sandbox"}'
 }
@@ -128,13 +130,21 @@ end_pod() {
 	delete crio-sandbox
 }
 
+# open_reader NUMBER FIFO: as a descriptor, without waiting for who writes. Then nothing is missed.
+open_reader() {
+	eval "exec 8<>\"$2\" $1<\"$2\" 8>&-"
+}
+
 # run_crio ID COMMAND: a container from its beginning to its end. Prints what it prints.
 run_crio() {
-	create "$1" container "$(jq -nc --arg c "$2" '["sh", "-c", $c]')" >&2
-	cat "$STORAGE/$1/err" >&2 &
-	cat "$STORAGE/$1/out" &
+	make_bundle "$1" container "$(jq -nc --arg c "$2" '["sh", "-c", $c]')"
+	open_reader 6 "$STORAGE/$1/out"
+	open_reader 7 "$STORAGE/$1/err"
+	create "$1" container >&2
 	task Start "{\"id\": \"$1\"}" >&2
-	wait
+	cat <&6
+	cat <&7 >&2
+	exec 6<&- 7<&-
 	task Wait "{\"id\": \"$1\"}" | jq -r '.exit_status // 0' >"$STORAGE/status"
 	delete "$1" >&2
 }
@@ -164,18 +174,19 @@ run_crio() {
 }
 
 @test "state, exec, statistics, update, signals" {
-	create c4 container '["sleep", "100000"]'
+	make_bundle c4 container '["sleep", "100000"]'
+	open_reader 6 "$STORAGE/c4/out"
+	create c4 container
 	task Start '{"id": "c4"}'
 	assert_equal "$(task State '{"id": "c4"}' | jq -r .status)" RUNNING
 	[ -d "/proc/$(task State '{"id": "c4"}' | jq -r .pid)" ]
 	mkfifo "$STORAGE/c4/x"
+	open_reader 7 "$STORAGE/c4/x"
 	client exec "$(cat "$STORAGE/address")" c4 e1 "$(jq -n --arg out "$STORAGE/c4/x" \
 		'{io: ["", $out, ""], args: ["echo", "hello"], cwd: "/", env: ["PATH=/bin"],
 		user: {uid: 0, gid: 0}}')"
-	cat "$STORAGE/c4/x" >"$STORAGE/c4/text" &
 	task Start '{"id": "c4", "exec_id": "e1"}'
-	wait $!
-	assert_equal "$(cat "$STORAGE/c4/text")" hello
+	assert_equal "$(cat <&7)" hello
 	assert_equal "$(task Wait '{"id": "c4", "exec_id": "e1"}' | jq '.exit_status // 0')" 0
 	task Delete '{"id": "c4", "exec_id": "e1"}'
 	assert_equal "$(task Stats '{"id": "c4"}' | jq -r .stats.type_url)" io.containerd.cgroups.v2.Metrics
@@ -185,6 +196,7 @@ run_crio() {
 	task Kill '{"id": "c4", "signal": 9}'
 	assert_equal "$(task Wait '{"id": "c4"}' | jq .exit_status)" 137
 	assert_equal "$(task State '{"id": "c4"}' | jq -r .status)" STOPPED
+	exec 6<&- 7<&-
 	delete c4
 }
 
