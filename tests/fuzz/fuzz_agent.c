@@ -79,6 +79,10 @@ void ttrpc_reply_err(struct ttrpc_call *call, const struct err *e)
 	answered(call);
 }
 
+void ttrpc_call_restart_ids(struct ttrpc_call *call)
+{
+}
+
 uint64_t ttrpc_call_timeout_ms(const struct ttrpc_call *call)
 {
 	return 0;

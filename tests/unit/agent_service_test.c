@@ -516,6 +516,19 @@ static void test_resize(void **state)
 	assert_true(resize(t, 1, UINT64_MAX, 300) >= 1);
 }
 
+/* A guest can become a template as long as it has no identity. */
+static void test_template(void **state)
+{
+	PB(PrepareTemplateRequest) req = PODVM__AGENT__V1__PREPARE_TEMPLATE_REQUEST__INIT;
+	struct fixture *t = *state;
+	struct err e;
+
+	assert_int_equal(call(t, "PrepareTemplate", &req.base, NULL, &e), 0);
+	t->agent.configured = true;
+	assert_true(call(t, "PrepareTemplate", &req.base, NULL, &e) < 0);
+	assert_non_null(strstr(e.msg, "identity"));
+}
+
 static PB(NextEventsResponse) * next_events(struct fixture *t, uint64_t after)
 {
 	PB(NextEventsRequest) req = PODVM__AGENT__V1__NEXT_EVENTS_REQUEST__INIT;
@@ -699,6 +712,7 @@ int main(void)
 		TEST(test_much_data),
 		TEST(test_no_terminal),
 		TEST(test_resize),
+		TEST(test_template),
 		TEST(test_events),
 		TEST(test_events_lost),
 		TEST(test_workers),
