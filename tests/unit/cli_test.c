@@ -421,7 +421,11 @@ static void test_host_processes(void **state)
 	s.argv = argv;
 	pidfd = spawn_start(&s, &pid, &e);
 	assert_true(pidfd >= 0);
-	assert_int_equal(host_processes(getpid(), &v, &n), 0);
+	/* A process gets its new name a moment after what we saw of its exec. */
+	for (int i = 0; i < 10000 && (n == 0 || !str_eq(v[n - 1].name, "sleep")); i++) {
+		free(TAKE_PTR(v));
+		assert_int_equal(host_processes(getpid(), &v, &n), 0);
+	}
 	assert_int_equal(n, 2);
 	assert_int_equal(v[0].pid, getpid());
 	assert_true(v[0].pss > 0 && v[0].private > 0 && v[0].private <= v[0].pss);
