@@ -15,6 +15,7 @@
 #include "agent/device.h"
 #include "agent/dm.h"
 #include "agent/paths.h"
+#include "agent/share.h"
 #include "agent/volume_root.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -50,7 +51,7 @@ static const struct {
 	{ "rbind", 0, 0 },
 };
 
-static const char *const drivers[] = { "scsi", "blk", "virtiofs", "tmpfs", "overlay", "bind" };
+static const char *const drivers[] = { "scsi", "blk", "share", "tmpfs", "overlay", "bind" };
 
 void mount_options_done(struct mount_options *o)
 {
@@ -337,14 +338,31 @@ static int make_disk(const Podvm__Agent__V1__Storage *s, const struct mount_opti
 	return r < 0 ? r : make_fs(s->fstype, node, o, e);
 }
 
+/* The server begins when this returns: it must not be asked before. */
+static int make_share(const Podvm__Agent__V1__Storage *s, struct mount_options *o,
+		      uint64_t deadline_ms, struct err *e)
+{
+	_cleanup_(share_mount_done) struct share_mount m = SHARE_MOUNT_INIT;
+	int r = share_mount_begin(s->source, deadline_ms, &m, e);
+
+	if (r < 0)
+		return r;
+	if (strv_addf(&o->fs, "fd=%d", m.fuse) < 0 ||
+	    strv_addf(&o->fs, "rootmode=%o", m.mode) < 0 ||
+	    strv_add_all(&o->fs, "user_id=0", "group_id=0", "allow_other", "default_permissions",
+			 NULL) < 0)
+		return err_oom(e);
+	return make_fs("fuse", s->source, o, e);
+}
+
 /* Return: Descriptor of the mount or a negative errno */
-static int make_mount(const Podvm__Agent__V1__Storage *s, const struct mount_options *o,
+static int make_mount(const Podvm__Agent__V1__Storage *s, struct mount_options *o,
 		      uint64_t deadline_ms, struct err *e)
 {
 	int r;
 
-	if (str_eq(s->driver, "virtiofs"))
-		return make_fs("virtiofs", s->source, o, e);
+	if (str_eq(s->driver, "share"))
+		return make_share(s, o, deadline_ms, e);
 	if (str_eq(s->driver, "tmpfs"))
 		return make_fs("tmpfs", "tmpfs", o, e);
 	if (str_eq(s->driver, "bind"))

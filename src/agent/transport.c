@@ -51,7 +51,7 @@ int transport_parse(const char *cmdline, struct transport *ret)
 /* ---- virtio-serial ---- */
 
 /* Node of the port with our name, if the host has announced it yet. */
-static int find_port(char path[64])
+static int find_port(const char *wanted, char path[64])
 {
 	_cleanup_(closedirp) DIR *dir = opendir("/sys/class/virtio-ports");
 	struct dirent *d;
@@ -64,7 +64,7 @@ static int find_port(char path[64])
 		if (d->d_name[0] == '.' || file_read(dirfd(dir), file, 64, &name, NULL) < 0)
 			continue;
 		name[strcspn(name, "\n")] = '\0';
-		if (!str_eq(name, PORT_NAME))
+		if (!str_eq(name, wanted))
 			continue;
 		if (snprintf(path, 64, "/dev/%s", d->d_name) >= 64)
 			return -ENAMETOOLONG;
@@ -112,25 +112,35 @@ static int wait_for_host(int fd, struct loop *loop)
 	return r;
 }
 
-static int open_serial(struct loop *loop, struct err *e)
+int transport_open_port(const char *name, uint64_t deadline_ms, struct err *e)
 {
 	_cleanup_(close_fdp) int events = uevent_open();
-	_cleanup_(close_fdp) int fd = -EBADF;
-	uint64_t deadline = clock_ms() + DEVICE_WAIT_MS;
 	char path[64];
-	int r;
+	int fd;
 
 	if (events < 0)
 		return err_errno(e, events, "cannot listen for devices");
-	while (find_port(path) < 0) {
-		r = uevent_wait(events, deadline);
+	while (find_port(name, path) < 0) {
+		int r = uevent_wait(events, deadline_ms);
+
 		if (r < 0)
-			return err_errno(e, r, "there is no virtio-serial port " PORT_NAME);
+			return err_errno(e, r, "there is no virtio-serial port %s", name);
 	}
-	fd = open(path, O_RDWR | O_NONBLOCK | O_CLOEXEC);
+	fd = open(path, O_RDWR | O_CLOEXEC);
+	return fd < 0 ? err_errno(e, -errno, "cannot open %s", path) : fd;
+}
+
+static int open_serial(struct loop *loop, struct err *e)
+{
+	_cleanup_(close_fdp) int fd = transport_open_port(PORT_NAME, clock_ms() + DEVICE_WAIT_MS,
+							  e);
+	int r;
+
 	if (fd < 0)
-		return err_errno(e, -errno, "cannot open %s", path);
-	r = host_absent(fd) ? wait_for_host(fd, loop) : 0;
+		return fd;
+	r = fd_nonblock(fd);
+	if (r == 0)
+		r = host_absent(fd) ? wait_for_host(fd, loop) : 0;
 	return r < 0 ? err_errno(e, r, "cannot wait for the host") : TAKE_FD(fd);
 }
 

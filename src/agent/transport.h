@@ -33,4 +33,14 @@ int transport_parse(const char *cmdline, struct transport *ret);
  */
 int transport_open(const struct transport *t, struct loop *loop, struct err *e);
 
+/**
+ * transport_open_port() - Open a virtio-serial port, once there is one of that name
+ * @name:	Its name
+ * @deadline_ms: Of clock_ms()
+ * @e:		What failed
+ *
+ * Blocks. Return: Blocking descriptor, which writes when the host is there, or a negative errno
+ */
+int transport_open_port(const char *name, uint64_t deadline_ms, struct err *e);
+
 #endif

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/relay.h"
+#include "cli/run_options.h"
 #include "cli/terminal.h"
 #include "sandbox/control.h"
 #include "sandbox/event_log.h"
@@ -33,6 +34,7 @@ struct runner {
 	struct log_writer *log;
 	struct loop_timer *kill_timer;
 	struct container_config container_config;
+	const char *shares[RUN_MAX_VOLUMES];
 	struct buf hosts;
 	struct buf resolv;
 	char hostname[256];
@@ -355,10 +357,13 @@ static void on_sandbox_started(void *data, const struct err *e)
 		.scratch_fd = c->scratch_fd,
 		.scratch_unsafe = c->scratch_unsafe,
 		.directories = c->directories,
-		.shared = c->sandbox.n_shares > 0,
+		.shares = r->shares,
+		.n_shares = c->sandbox.n_shares,
 		.terminal = c->terminal,
 		.input = c->input,
 	};
+	for (size_t i = 0; i < c->sandbox.n_shares; i++)
+		r->shares[i] = c->sandbox.shares[i].name;
 	terminal_size(&r->container_config.columns, &r->container_config.rows);
 	if (ret == 0)
 		ret = make_files(r);

@@ -10,8 +10,8 @@
 
 static bool can_copy(const struct sandbox *sb, const struct vmm_config *config)
 {
-	return sb->config->templates && !sb->no_template && config->n_shares == 0 &&
-	       config->n_nics <= 1 && (vmm_driver_caps(sb->config->driver) & VMM_CAP_TEMPLATE);
+	return sb->config->templates && !sb->no_template && config->n_nics <= 1 &&
+	       (vmm_driver_caps(sb->config->driver) & VMM_CAP_TEMPLATE);
 }
 
 static enum template_nic nic_of(const struct vmm_config *config)

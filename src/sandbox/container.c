@@ -225,6 +225,13 @@ static int add_root(const struct container *c, struct storages *st)
 	return add_disk(c, st, 0, 0, rootfs);
 }
 
+static int add_share(struct storages *st, const char *name)
+{
+	_cleanup_(freep) char *path = str_printf(CONTAINER_SHARED "/%s", name);
+
+	return path ? storages_add(st, "share", name, "", path) : -ENOMEM;
+}
+
 static int add_mount(struct storages *st, const struct container_mount *m)
 {
 	int r = storages_add(st, m->driver, m->source, m->fstype ?: "", m->mount_point);
@@ -242,8 +249,8 @@ static int fill_storages(const struct container *c, struct storages *st)
 {
 	int r = c->config->n_disks ? add_root(c, st) : 0;
 
-	if (r == 0 && c->config->shared)
-		r = storages_add(st, "virtiofs", CONTAINER_SHARED_TAG, "", CONTAINER_SHARED);
+	for (size_t i = 0; r == 0 && i < c->config->n_shares; i++)
+		r = add_share(st, c->config->shares[i]);
 	for (size_t i = 0; r == 0 && i < c->config->n_mounts; i++)
 		r = add_mount(st, &c->config->mounts[i]);
 	if (r == 0 && c->config->shm)
@@ -316,12 +323,11 @@ static void on_share(void *data, const struct err *e)
 	stages_next(&c->stages, e);
 }
 
-/* The guest's file system driver waits without end for a daemon that isn't there. */
 static int need_share(void *obj, struct err *e)
 {
 	struct container *c = obj;
 
-	return c->config->shared ? sandbox_need_share(c->sb, &c->share_wait, e) : 0;
+	return c->config->n_shares > 0 ? sandbox_need_share(c->sb, &c->share_wait, e) : 0;
 }
 
 static void stop_waiting(void *obj)

@@ -14,7 +14,7 @@
  *	scratch/ID		the writable disk (ext4) or tmpfs, with upper/ and work/
  *	containers/ID/rootfs	all of them as an overlay, or the one disk: root.path of the spec
  *	files/ID/		hosts, resolv.conf, hostname and the like
- *	shared/			what virtiofs brings
+ *	shared/NAME		a directory or file of the host
  *
  * One that fails to be created is removed again in the guest, and then its disks are unplugged. Its
  * exit is reported once, whether the agent tells it or the sandbox dies.
@@ -28,12 +28,11 @@
 #include "sandbox/sandbox.h"
 #include "storage/parts.h"
 
-#define CONTAINER_MAX_FILES  16
-#define CONTAINER_MAX_DISKS  32
-#define CONTAINER_ROOTFS     "/run/podvm/containers/%s/rootfs" /* of an id */
-#define CONTAINER_FILE	     "/run/podvm/files/%s/%s"	       /* of an id and a name */
-#define CONTAINER_SHARED     "/run/podvm/shared"
-#define CONTAINER_SHARED_TAG "podvm"
+#define CONTAINER_MAX_FILES 16
+#define CONTAINER_MAX_DISKS 32
+#define CONTAINER_ROOTFS    "/run/podvm/containers/%s/rootfs" /* of an id */
+#define CONTAINER_FILE	    "/run/podvm/files/%s/%s"	      /* of an id and a name */
+#define CONTAINER_SHARED    "/run/podvm/shared"
 
 /* A small file written into the guest, at CONTAINER_FILE. */
 struct container_file {
@@ -101,7 +100,8 @@ struct container_mount {
  * @scratch_fd:	The formatted disk for that
  * @files:	Small files
  * @directories: Directories that are made in the root when missing; may be NULL
- * @shared:	The machine has a share, which is mounted at CONTAINER_SHARED
+ * @shares:	Names of what it mounts of the host, at CONTAINER_SHARED/NAME
+ * @n_shares:	How many
  * @scratch_unsafe: Nobody wants the files of @scratch_fd after a crash
  * @mounts:	Volumes and parts of them, for mounts of the spec, in their order
  * @n_mounts:	How many
@@ -120,7 +120,8 @@ struct container_config {
 	struct container_file files[CONTAINER_MAX_FILES];
 	size_t n_files;
 	const struct strv *directories;
-	bool shared;
+	const char *const *shares;
+	size_t n_shares;
 	bool scratch_unsafe;
 	const struct container_mount *mounts;
 	size_t n_mounts;

@@ -28,15 +28,18 @@ struct sandbox {
 	void (*stopped)(void *data);
 	void *stopped_data;
 
-	struct net_user *net;	   /* NULL: no user-mode network */
-	struct net_pod *pod;	   /* NULL: no pod's network */
-	struct forward *forward;   /* its port-forward */
-	int share_fd;		   /* vhost-user socket, until the monitor has it */
-	struct vhost_relay *relay; /* between it and virtiofsd, NULL: they have each other */
+	struct net_user *net;		   /* NULL: no user-mode network */
+	struct net_pod *pod;		   /* NULL: no pod's network */
+	struct forward *forward;	   /* its port-forward */
+	struct fuse_relay *relay;	   /* of the shares, NULL: there was none yet */
 	struct loop_child *virtiofs_child; /* NULL: it doesn't run */
-	struct list share_waits;	   /* struct share_wait */
-	bool shares_joined;		   /* the relay has brought them together */
-	int uid_fd;			   /* keeps the monitor's user ours */
+	int virtiofs_fd;		   /* its socket, until the relay has it */
+	int share_fd;			   /* the guest's channel for shares */
+	bool shares_begun;		   /* a container has asked for them */
+	bool channel_ready;
+	bool daemon_ready;
+	struct list share_waits; /* struct share_wait */
+	int uid_fd;		 /* keeps the monitor's user ours */
 	struct vmm *vmm;
 
 	struct template template; /* that it's a copy of, or would be */

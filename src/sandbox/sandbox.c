@@ -79,6 +79,7 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 	sb->lost = lost;
 	sb->lost_data = data;
 	sb->share_fd = -EBADF;
+	sb->virtiofs_fd = -EBADF;
 	sb->uid_fd = -EBADF;
 	sb->template = TEMPLATE_INIT;
 	list_init(&sb->share_waits);

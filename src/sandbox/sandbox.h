@@ -56,9 +56,9 @@ struct sandbox_share {
  * @hostname:	Of the guest
  * @network:	User-mode network, or NULL: none
  * @pod_network: In its place, the network namespace that is given to the guest; or NULL
- * @shares:	What virtiofs shows
- * @n_shares:	How many; 0: no virtiofs at all, unless there's a @shared_dir
- * @shared_dir:	Directory for virtiofs that the owner fills itself, also later; or NULL
+ * @shares:	What containers may mount of the host
+ * @n_shares:	How many
+ * @shared_dir:	Directory of such things that the owner fills itself, also later; or NULL
  * @sysctl:	Kernel parameters to set in the guest, or NULL
  * @shared_pid:	The guest keeps a PID namespace for all containers
  * @state_dir:	Where what was found out about the machine is remembered

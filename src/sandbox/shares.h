@@ -3,9 +3,10 @@
 #define PODVM_SANDBOX_SHARES_H
 
 /*
- * What virtiofs shows of the host. When it's known from the beginning (podvm run -v) the daemon
- * starts before the monitor. A pod's containers come later: the monitor gets a stand-in
- * (storage/vhost_user_relay.h), and the daemon starts with the first container that asks for it.
+ * What a pod mounts of the host. A machine has nothing for it at first. The first container that
+ * asks gives it a channel, to which a relay (storage/fuse_relay.h) connects virtiofsd; the agent
+ * mounts what is shared as FUSE file systems and speaks for them on that channel. When the daemon
+ * or the relay goes the sandbox is lost.
  */
 
 #include "base/list.h"
@@ -14,12 +15,6 @@
 /** sandbox_start_shares(), sandbox_stop_shares() - Stage "shares" of a sandbox */
 int sandbox_start_shares(void *obj, struct err *e);
 void sandbox_stop_shares(void *obj);
-
-/** sandbox_add_shares() - The machine's virtiofs device, if it has one */
-void sandbox_add_shares(struct sandbox *sb, struct vmm_config *config);
-
-/** sandbox_shares_given() - The monitor has its own copy of what sandbox_add_shares() gave it */
-void sandbox_shares_given(struct sandbox *sb);
 
 /* Who waits for the daemon; to be taken out of the list (it's one of its own otherwise) to stop. */
 struct share_wait {

@@ -127,7 +127,6 @@ static int start_vmm(void *obj, struct err *e)
 	if (r < 0)
 		return r;
 	nic = sandbox_add_nics(sb, &config);
-	sandbox_add_shares(sb, &config);
 	clone_prepare(sb, &config);
 	sb->console_fd = openat(c->rundir->fd, "console.log",
 				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
@@ -142,7 +141,6 @@ static int start_vmm(void *obj, struct err *e)
 	if (r < 0)
 		return r;
 	sandbox_journal_process(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
-	sandbox_shares_given(sb);
 	clone_given(sb);
 	return STAGE_PENDING;
 }

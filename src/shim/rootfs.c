@@ -98,7 +98,6 @@ static int share_rootfs(struct task *t, struct err *e)
 	t->create->rootfs = str_printf(CONTAINER_SHARED "/%s:rootfs", t->id);
 	if (!name || !t->create->rootfs)
 		return err_oom(e);
-	t->create->config.shared = true;
 	r = task_note_share(t, name, e);
 	if (r < 0)
 		return r;

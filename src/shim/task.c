@@ -60,6 +60,8 @@ int task_note_share(struct task *t, const char *name, struct err *e)
 	if (!t->names[t->n_names])
 		return err_oom(e);
 	t->n_names++;
+	t->create->config.shares = (const char *const *)t->names;
+	t->create->config.n_shares = t->n_names;
 	return 0;
 }
 

@@ -46,7 +46,7 @@ void task_update(struct task *t, struct ttrpc_call *call,
 void task_delete(struct task *t, struct ttrpc_call *call);
 
 /**
- * task_note_share() - Remember something that is about to be mounted for a task
+ * task_note_share() - Remember something of the host that a task that is made will mount
  * @name:	In the pod's shared directory; it's unmounted with the task
  */
 int task_note_share(struct task *t, const char *name, struct err *e);

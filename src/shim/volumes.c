@@ -421,7 +421,6 @@ static int bind_share(struct task *t, const struct spec_bind *b, size_t number, 
 					    b->source, access, name, e);
 	if (r < 0)
 		return r;
-	t->create->config.shared = true;
 	return spec_bind_to(b, path) < 0 ? err_oom(e) : 0;
 }
 

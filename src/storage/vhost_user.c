@@ -27,14 +27,6 @@ void vhost_user_ask(struct vhost_user_msg *m, uint32_t request)
 	*m = (struct vhost_user_msg){ .request = request, .flags = VHOST_USER_VERSION };
 }
 
-void vhost_user_answer(struct vhost_user_msg *m, uint32_t request, const void *data, size_t size)
-{
-	*m = (struct vhost_user_msg){ .request = request,
-				      .flags = VHOST_USER_VERSION | VHOST_USER_REPLY,
-				      .size = (uint32_t)size };
-	memcpy(m->payload, data, size);
-}
-
 /* Room for the descriptors of one message. */
 union control {
 	struct cmsghdr align;

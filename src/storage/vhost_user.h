@@ -3,9 +3,9 @@
 #define PODVM_STORAGE_VHOST_USER_H
 
 /*
- * Messages of vhost-user, the protocol by which a monitor has a device served by another process
+ * Messages of vhost-user, the protocol by which a device's virtqueues are served by another process
  * (docs/interop/vhost-user.rst of QEMU). It runs on a stream socket: a header, a payload, and
- * descriptors that come with the first bytes. Both peers may be in foreign hands: a message that is
+ * descriptors that come with the first bytes. The peer may be in foreign hands: a message that is
  * longer than any of a file system's, or has more descriptors, ends the connection.
  */
 
@@ -21,24 +21,16 @@ enum vhost_user_request {
 	VHOST_USER_GET_FEATURES = 1,
 	VHOST_USER_SET_FEATURES = 2,
 	VHOST_USER_SET_OWNER = 3,
-	VHOST_USER_RESET_OWNER = 4,
 	VHOST_USER_SET_MEM_TABLE = 5,
 	VHOST_USER_SET_VRING_NUM = 8,
 	VHOST_USER_SET_VRING_ADDR = 9,
 	VHOST_USER_SET_VRING_BASE = 10,
-	VHOST_USER_GET_VRING_BASE = 11,
 	VHOST_USER_SET_VRING_KICK = 12,
 	VHOST_USER_SET_VRING_CALL = 13,
-	VHOST_USER_SET_VRING_ERR = 14,
-	VHOST_USER_GET_PROTOCOL_FEATURES = 15,
-	VHOST_USER_SET_PROTOCOL_FEATURES = 16,
-	VHOST_USER_GET_QUEUE_NUM = 17,
-	VHOST_USER_SET_VRING_ENABLE = 18,
 };
 
-#define VHOST_USER_VERSION    1U	/* of the protocol, in flags */
-#define VHOST_USER_REPLY      (1U << 2) /* flag: it's an answer */
-#define VHOST_USER_NEED_REPLY (1U << 3) /* flag: to be acknowledged */
+#define VHOST_USER_VERSION 1U	     /* of the protocol, in flags */
+#define VHOST_USER_REPLY   (1U << 2) /* flag: it's an answer */
 
 /**
  * struct vhost_user_msg - A message that comes, goes or is kept
@@ -64,9 +56,6 @@ uint64_t vhost_user_u64(const struct vhost_user_msg *m);
 
 /** vhost_user_ask() - Make a message without payload; @m holds no descriptors */
 void vhost_user_ask(struct vhost_user_msg *m, uint32_t request);
-
-/** vhost_user_answer() - Make an answer of @size bytes; @m holds no descriptors */
-void vhost_user_answer(struct vhost_user_msg *m, uint32_t request, const void *data, size_t size);
 
 /**
  * vhost_user_recv() - Go on receiving a message

@@ -177,13 +177,11 @@ struct daemon {
 static const struct daemon daemons[] = {
 	/* Rust, package virtiofsd */
 	{ "/usr/libexec/virtiofsd",
-	  { "--sandbox=namespace", "--announce-submounts", "--cache=auto", "--log-level=warn",
-	    "--syslog" },
+	  { "--sandbox=namespace", "--cache=auto", "--log-level=warn", "--syslog" },
 	  "--shared-dir=" },
 	/* C, package qemu-system-common of Debian 12 */
 	{ "/usr/lib/qemu/virtiofsd",
-	  { "-f", "--syslog", "-o",
-	    "sandbox=namespace,announce_submounts,cache=auto,log_level=warn", "-o" },
+	  { "-f", "--syslog", "-o", "sandbox=namespace,cache=auto,log_level=warn", "-o" },
 	  "source=" },
 };
 

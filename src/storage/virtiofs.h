@@ -12,11 +12,11 @@
  *
  * The daemon is either the C one of Debian 12 (qemu-system-common) or the Rust one of Debian 13
  * (virtiofsd); it isolates itself (its own mount, PID and network namespace, pivot_root into the
- * directory, seccomp). Bind mounts are announced to the guest as submounts, so that files of
- * different sources don't get mixed up by equal inode numbers. It logs to syslog.
+ * directory, seccomp). It logs to syslog. The guest mounts every source as a file system of its
+ * own, so that files of different ones don't get mixed up by equal inode numbers.
  *
  * It gets a listening socket that has one connection waiting already: ours, whose other end is
- * handed to the monitor. The socket's name is removed at once, so nobody else can connect.
+ * for vhost_fs.h. The socket's name is removed at once, so nobody else can connect.
  */
 
 #include <sys/types.h>
@@ -65,10 +65,10 @@ int virtiofs_share_add_from(int mount_ns, const char *dir, const char *source,
  * virtiofs_spawn() - Start the daemon
  * @dir:	The directory with everything that is shared; its parent is writable
  * @ret_pid:	Process id of the daemon
- * @ret_socket:	Connected vhost-user socket for the monitor, owned by the caller
+ * @ret_socket:	Connected vhost-user socket, owned by the caller
  * @e:		Says why not, and which package is missing
  *
- * The daemon dies with us. It ends by itself when the monitor closes the connection.
+ * The daemon dies with us. It ends by itself when the connection is closed.
  *
  * Return: A pidfd that the caller owns, or a negative errno
  */

@@ -10,9 +10,9 @@
  *    hang calibrating its TSC without a PIT. Under KVM there are kvm-clock, the in-kernel local
  *    APIC with its TSC deadline timer and no use for any of them: three devices less.
  *  - Guest memory is memory-backend-ram: anonymous pages that the host allocates when they are
- *    written. Only a machine with virtiofs shares gets a shared memfd, which the daemon maps. A
- *    private mapping of a memfd would cost many pages twice, the file's and the copy (37 MB more
- *    after the boot of a 128 MiB guest, seen in Shmem of /proc/meminfo only).
+ *    written. Nobody else maps them. A private mapping of a memfd would cost many pages twice, the
+ *    file's and the copy (37 MB more after the boot of a 128 MiB guest, seen in Shmem of
+ *    /proc/meminfo only).
  *  - That of a template, and of its copies, is a file; see qemu-memory.c for how it's opened.
  *  - A machine that may grow has all its CPUs, and the guest's kernel is told how many to use
  *    (maxcpus=). Plugging them needs ACPI in the guest and a hypervisor that Linux knows, so q35 on
@@ -124,11 +124,10 @@ static bool is_plain(const char *s)
 static int check(const struct qemu_machine *m, const char *kernel_cmdline, struct err *e)
 {
 	const struct vmm_config *config = m->config;
-	size_t devices = 5 + config->n_nics + config->n_shares;
+	size_t devices = 5 + config->n_nics;
 
 	if (!m->pci && devices > MICROVM_SLOTS) {
-		err_set(e, -ENOSPC,
-			"QEMU's microvm has room for %d network devices and shares, not for %zu",
+		err_set(e, -ENOSPC, "QEMU's microvm has room for %d network devices, not for %zu",
 			MICROVM_SLOTS - 5, devices - 5);
 		err_hint(e, "use machine q35, which has no such limit");
 		return -ENOSPC;
@@ -136,9 +135,6 @@ static int check(const struct qemu_machine *m, const char *kernel_cmdline, struc
 	for (size_t i = 0; i < config->n_nics; i++)
 		if (!is_plain(config->nics[i].mac))
 			return err_set(e, -EINVAL, "network device %zu has no valid address", i);
-	for (size_t i = 0; i < config->n_shares; i++)
-		if (!is_plain(config->shares[i].tag))
-			return err_set(e, -EINVAL, "share %zu has no valid tag", i);
 	if (strlen(kernel_cmdline) + MICROVM_SLOTS * CMDLINE_MMIO > CMDLINE_MAX)
 		return err_set(e, -E2BIG, "the kernel command line is too long");
 	return 0;
@@ -161,8 +157,6 @@ static void add_size(struct cmdline *c)
 	unsigned long long spare = qemu_spare_memory(config, c->m->pci);
 	/* A limit may be any number; QEMU rounds up by itself, but then the backend doesn't fit. */
 	unsigned long long memory = vmm_memory_size(config->memory);
-	const char *kind = config->n_shares ? "memfd" : "ram";
-	const char *share = config->n_shares ? "on" : "off";
 
 	opt(c, "-smp", "%u", MAX(config->vcpus, config->max_vcpus));
 	if (spare > 0)
@@ -173,11 +167,9 @@ static void add_size(struct cmdline *c)
 		opt(c, "-object", "memory-backend-file,id=ram,size=%llu,mem-path=%s,share=%s",
 		    memory, QEMU_MEMORY_PATH, config->template == VMM_TEMPLATE_MAKE ? "on" : "off");
 	else
-		opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,share=%s", kind, memory,
-		    share);
+		opt(c, "-object", "memory-backend-ram,id=ram,size=%llu", memory);
 	if (spare > 0) {
-		opt(c, "-object", "memory-backend-%s,id=spare,size=%llu,share=%s,reserve=off", kind,
-		    spare, share);
+		opt(c, "-object", "memory-backend-ram,id=spare,size=%llu,reserve=off", spare);
 		opt(c, "-device", "virtio-mem-pci,id=spare0,memdev=spare,requested-size=0");
 	}
 }
@@ -236,7 +228,7 @@ static void add_channels(struct cmdline *c)
 	opt(c, "-chardev", "socket,id=console,fd=%d,server=off", give(c, c->m->console_fd));
 	opt(c, "-serial", "chardev:console");
 	opt(c, "-chardev", "socket,id=agent,fd=%d,server=off", give(c, c->m->agent_fd));
-	opt(c, "-device", "virtio-serial-%s,id=serial0,max_ports=2", bus(c));
+	opt(c, "-device", "virtio-serial-%s,id=serial0,max_ports=3", bus(c));
 	opt(c, "-device", "virtserialport,bus=serial0.0,chardev=agent,id=agent,name=podvm.agent");
 }
 
@@ -275,15 +267,6 @@ static void add_nic(struct cmdline *c, size_t i)
 	    c->m->pci ? ",romfile=" : "");
 }
 
-static void add_share(struct cmdline *c, size_t i)
-{
-	const struct vmm_share *share = &c->m->config->shares[i];
-
-	opt(c, "-chardev", "socket,id=share%zu,fd=%d,server=off", i, give(c, share->fd));
-	opt(c, "-device", "vhost-user-fs-%s,chardev=share%zu,tag=%s", c->m->pci ? "pci" : "device",
-	    i, share->tag);
-}
-
 /* The kernel of a copy is in its memory already. */
 static void add_kernel(struct cmdline *c, const char *kernel_cmdline)
 {
@@ -310,8 +293,6 @@ static void add_all(struct cmdline *c, const char *kernel_cmdline)
 	add_memory_and_entropy(c);
 	for (size_t i = 0; i < c->m->config->n_nics; i++)
 		add_nic(c, i);
-	for (size_t i = 0; i < c->m->config->n_shares; i++)
-		add_share(c, i);
 }
 
 int qemu_cmdline(const struct qemu_machine *m, struct strv *argv, struct spawn *s, struct err *e)

@@ -150,8 +150,6 @@ int qemu_describe(const struct vmm_config *config, enum vmm_accel accel, struct 
 	struct spawn s = SPAWN_INIT;
 	int r;
 
-	if (config->n_shares > 0)
-		return err_set(e, -EOPNOTSUPP, "a machine with shared directories can't be saved");
 	making.template = VMM_TEMPLATE_MAKE;
 	r = qemu_find(config, accel, &binary, e);
 	if (r == 0)

@@ -5,7 +5,8 @@
  * Devices of a machine, all of them:
  *
  *	ttyS0 (isa-serial)	the kernel's console, one way, from the first line on; into our ring
- *	virtio-serial		one port, "podvm.agent": the agent's channel
+ *	virtio-serial		port "podvm.agent": the agent's channel. A running guest can be given
+ *				one more (qemu-channel.c)
  *	virtio-blk		the root image, read-only
  *	virtio-scsi		a controller without disks: those of containers come later, by QMP
  *				(microvm has 8 device slots and can't plug into them; LUNs it can)
@@ -15,12 +16,11 @@
  *	vmgenid			only on q35: tells a copy of a template that it's one
  *	virtio-mem		only on q35, for memory that comes later
  *	virtio-net		one for each network, at most 8
- *	vhost-user-fs		one for each directory shared with virtiofs, at most 4
  *
  * There is no display, no USB, no disk or network controller of real hardware, no monitor but
  * ours, no configuration file, and QEMU's seccomp filter is on. Debian's qemu-system-x86_64-microvm
  * is used where it will do: it starts faster and loads a fifth of the libraries, but has KVM only,
- * neither PCI devices nor virtiofs, and no seccomp filter of its own.
+ * no PCI devices, and no seccomp filter of its own.
  */
 #include <fcntl.h>
 #include <string.h>
@@ -49,7 +49,7 @@ int qemu_find(const struct vmm_config *config, enum vmm_accel accel, char **ret,
 	r = qemu_is_pci(config->machine, &pci, e);
 	if (r < 0)
 		return r;
-	if (!config->binary && accel == VMM_ACCEL_KVM && !pci && config->n_shares == 0 &&
+	if (!config->binary && accel == VMM_ACCEL_KVM && !pci &&
 	    find_program(small_binary, ret) == 0)
 		return 0;
 	r = find_program(name, ret);
@@ -437,11 +437,13 @@ static void qemu_failed(struct vmm *vmm, const char *why)
 const struct vmm_driver vmm_qemu_driver = {
 	.name = "qemu",
 	.caps = VMM_CAP_KVM | VMM_CAP_EMULATION | VMM_CAP_DISK_HOTPLUG | VMM_CAP_DISK_UNPLUG |
-		VMM_CAP_SHARE | VMM_CAP_PAUSE | VMM_CAP_BALLOON | VMM_CAP_RESIZE | VMM_CAP_TEMPLATE,
+		VMM_CAP_CHANNEL | VMM_CAP_PAUSE | VMM_CAP_BALLOON | VMM_CAP_RESIZE |
+		VMM_CAP_TEMPLATE,
 	.find = qemu_find,
 	.start = qemu_start,
 	.attach_disk = qemu_attach_disk,
 	.detach_disk = qemu_detach_disk,
+	.add_channel = qemu_add_channel,
 	.grow_disk = qemu_grow_disk,
 	.resize = qemu_resize,
 	.describe = qemu_describe,

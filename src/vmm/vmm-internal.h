@@ -121,6 +121,8 @@ struct vmm_driver {
 			   vmm_done done, void *data, struct err *e);
 	int (*detach_disk)(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done,
 			   void *data, struct err *e);
+	int (*add_channel)(struct vmm *vmm, const char *name, int *ret_fd, vmm_done done,
+			   void *data, struct err *e);
 	int (*grow_disk)(struct vmm *vmm, const struct vmm_disk_addr *addr, uint64_t size,
 			 vmm_done done, void *data, struct err *e);
 	int (*resize)(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done,

@@ -191,6 +191,14 @@ int vmm_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done 
 	return r < 0 ? r : vmm->driver->detach_disk(vmm, addr, done, data, e);
 }
 
+int vmm_add_channel(struct vmm *vmm, const char *name, int *ret_fd, vmm_done done, void *data,
+		    struct err *e)
+{
+	int r = check_op(vmm, vmm->driver->add_channel, e);
+
+	return r < 0 ? r : vmm->driver->add_channel(vmm, name, ret_fd, done, data, e);
+}
+
 int vmm_grow_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, uint64_t size, vmm_done done,
 		  void *data, struct err *e)
 {

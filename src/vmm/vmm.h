@@ -44,7 +44,6 @@
 #define VMM_CONSOLE_SIZE ((size_t)16 << 10)
 #define VMM_MAX_DISKS	 64
 #define VMM_MAX_NICS	 8
-#define VMM_MAX_SHARES	 4
 
 /* What a driver, or a machine of it, can do. */
 enum vmm_caps {
@@ -52,7 +51,7 @@ enum vmm_caps {
 	VMM_CAP_EMULATION = 1 << 1, /* works without KVM */
 	VMM_CAP_DISK_HOTPLUG = 1 << 2,
 	VMM_CAP_DISK_UNPLUG = 1 << 3,
-	VMM_CAP_SHARE = 1 << 4, /* virtiofs through vhost-user */
+	VMM_CAP_CHANNEL = 1 << 4, /* channels for a running guest */
 	VMM_CAP_PAUSE = 1 << 5,
 	VMM_CAP_BALLOON = 1 << 6,
 	VMM_CAP_VSOCK = 1 << 7,	   /* the agent's channel may be vhost-vsock */
@@ -98,16 +97,6 @@ struct vmm_nic {
 };
 
 /**
- * struct vmm_share - A directory shared by virtiofs
- * @fd:		Connected vhost-user socket of the daemon; borrowed until vmm_start() returns
- * @tag:	Name that the guest mounts it by
- */
-struct vmm_share {
-	int fd;
-	char tag[36];
-};
-
-/**
  * struct vmm_config - A machine; strings and descriptors are borrowed until vmm_start() returns
  * @binary:	Program of the monitor, NULL: the driver finds it
  * @machine:	Machine type where the driver has several ("microvm", "q35"), NULL: the default
@@ -122,7 +111,7 @@ struct vmm_share {
  *		them from its start, and the guest's kernel uses @vcpus of them until it's told
  *otherwise
  * @max_memory:	How much memory it may have one day; no more than @memory: it doesn't get any
- * @nics, @shares: What they say
+ * @nics:	What they say
  * @uid:	User that the process runs as, 0: ours
  * @netns_fd:	Network namespace that the process lives in, 0: ours
  * @debug:	Kernel messages of all levels on the console
@@ -146,8 +135,6 @@ struct vmm_config {
 	uint64_t max_memory;
 	struct vmm_nic nics[VMM_MAX_NICS];
 	size_t n_nics;
-	struct vmm_share shares[VMM_MAX_SHARES];
-	size_t n_shares;
 	uid_t uid;
 	int netns_fd;
 	bool debug;
@@ -233,6 +220,17 @@ int vmm_attach_disk(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_dis
 
 /** vmm_detach_disk() - Unplug a disk by its address; the guest must not use it any more */
 int vmm_detach_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done, void *data,
+		    struct err *e);
+
+/**
+ * vmm_add_channel() - Give the running guest one more stream of bytes to the host, as the agent's
+ * @name:	Name that the guest finds it by, "podvm.NAME": a constant of ours
+ * @ret_fd:	Our end, a non-blocking socket that the caller owns
+ * @done:	Called when the monitor has plugged it
+ *
+ * Return: 0 or a negative errno
+ */
+int vmm_add_channel(struct vmm *vmm, const char *name, int *ret_fd, vmm_done done, void *data,
 		    struct err *e);
 
 /**

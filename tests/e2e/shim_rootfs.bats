@@ -192,7 +192,7 @@ usage() {
 @test "virtiofs shows it when the configuration says so" {
 	run -0 ctr_run --rm --runtime-config-path "$E2E/shared.conf" $layered r11 \
 		sh -c "grep ' / ' /proc/mounts; $show"
-	assert_match "$output" 'none / virtiofs'
+	assert_match "$output" ':rootfs / fuse'
 	assert_everything "$output"
 }
 
@@ -207,7 +207,7 @@ usage() {
 		            os.setxattr(top + "/t", "trusted.overlay.redirect", b"/t")
 	END
 	run -0 ctr_run --rm registry.local/renamed:1 r12 sh -c 'grep " / " /proc/mounts; cat /t/name'
-	assert_match "$output" $'none / virtiofs .*\nregistry.local/renamed:1'
+	assert_match "$output" $':rootfs / fuse .*\nregistry.local/renamed:1'
 	log_says 'shared.*t.* is a directory that was renamed'
 	ctr image rm registry.local/renamed:1
 }
@@ -225,7 +225,7 @@ usage() {
 	# Mounted on the host as well.
 	run -0 ctr_run --rm --snapshotter blockfile --runtime-config-path "$E2E/shared.conf" $layered \
 		r17 sh -c "grep ' / ' /proc/mounts; $show"
-	assert_match "$output" 'none / virtiofs'
+	assert_match "$output" ':rootfs / fuse'
 	assert_everything "$output"
 }
 
@@ -259,7 +259,7 @@ need_erofs() {
 @test "a directory of the native snapshotter is shared" {
 	import $layered 5 --snapshotter native
 	run -0 ctr_run --rm --snapshotter native $layered r16 sh -c "grep ' / ' /proc/mounts; $show"
-	assert_match "$output" 'none / virtiofs'
+	assert_match "$output" ':rootfs / fuse'
 	assert_everything "$output"
 }
 

@@ -15,7 +15,7 @@
 #include "vmm/qemu.h"
 
 /* Numbers that no test gives away by accident. */
-enum { ROOT_FD = 901, CONSOLE_FD, AGENT_FD, QMP_FD, NIC_FD, TAP_FD, SHARE_FD, KERNEL_FD };
+enum { ROOT_FD = 901, CONSOLE_FD, AGENT_FD, QMP_FD, NIC_FD, TAP_FD, KERNEL_FD };
 
 /* A machine, its configuration, and what came out. */
 struct bed {
@@ -71,14 +71,6 @@ static void add_nic(struct bed *bed, int fd, bool tap, const char *mac)
 
 	*nic = (struct vmm_nic){ .fd = fd, .tap = tap };
 	snprintf(nic->mac, sizeof(nic->mac), "%s", mac);
-}
-
-static void add_share(struct bed *bed, int fd, const char *tag)
-{
-	struct vmm_share *share = &bed->config.shares[bed->config.n_shares++];
-
-	share->fd = fd;
-	snprintf(share->tag, sizeof(share->tag), "%s", tag);
 }
 
 /* All arguments, each followed by a newline. */
@@ -146,7 +138,6 @@ static void full_machine(struct bed *bed)
 {
 	add_nic(bed, NIC_FD, false, "02:00:00:00:00:01");
 	add_nic(bed, TAP_FD, true, "02:00:00:00:00:02");
-	add_share(bed, SHARE_FD, "data");
 }
 
 static void test_every_descriptor_is_given_and_no_other(void **state)
@@ -162,16 +153,15 @@ static void test_every_descriptor_is_given_and_no_other(void **state)
 	assert_given(bed, "-kernel\n/proc/self/fd/", KERNEL_FD);
 	assert_given(bed, "addr.type=fd,addr.str=", NIC_FD);
 	assert_given(bed, "tap,id=net1,fd=", TAP_FD);
-	assert_given(bed, "socket,id=share0,fd=", SHARE_FD);
-	assert_int_equal(bed->spawn.n_fds, 8);
+	assert_int_equal(bed->spawn.n_fds, 7);
 }
 
 static void test_the_devices_are_these_and_no_more(void **state)
 {
 	static const char *const devices[] = {
-		"virtio-serial-device,", "virtserialport,",	  "virtio-blk-device,",
-		"virtio-scsi-device,",	 "virtio-rng-device,",	  "virtio-balloon-device,",
-		"virtio-net-device,",	 "vhost-user-fs-device,",
+		"virtio-serial-device,", "virtserialport,",    "virtio-blk-device,",
+		"virtio-scsi-device,",	 "virtio-rng-device,", "virtio-balloon-device,",
+		"virtio-net-device,",
 	};
 	struct bed *bed = *state;
 	const char *args;
@@ -196,7 +186,7 @@ static void test_any_size_of_memory(void **state)
 	bed->config.memory = 99999999;
 	args = make(bed);
 	assert_has(args, "\nsize=100663296B\n");
-	assert_has(args, "memory-backend-ram,id=ram,size=100663296,");
+	assert_has(args, "memory-backend-ram,id=ram,size=100663296\n");
 }
 
 static void test_room_to_grow(void **state)
@@ -204,7 +194,6 @@ static void test_room_to_grow(void **state)
 	struct bed *bed = *state;
 	const char *args;
 
-	add_share(bed, SHARE_FD, "data");
 	bed->config.machine = "q35";
 	bed->config.max_vcpus = 8;
 	bed->config.max_memory = UINT64_C(1000) << 20;
@@ -215,7 +204,7 @@ static void test_room_to_grow(void **state)
 	assert_has(args, "virtio-scsi-pci-non-transitional,id=scsi0,num_queues=2\n");
 	/* 128 MiB, and six whole pieces of 128 MiB */
 	assert_has(args, "\nsize=134217728B,maxmem=939524096B\n");
-	assert_has(args, "\nmemory-backend-memfd,id=spare,size=805306368,share=on,reserve=off\n");
+	assert_has(args, "\nmemory-backend-ram,id=spare,size=805306368,reserve=off\n");
 	assert_has(args, "\nvirtio-mem-pci,id=spare0,memdev=spare,requested-size=0\n");
 }
 
@@ -288,31 +277,22 @@ static void test_q35_has_modern_pci_devices_only(void **state)
 	bed->config.machine = "q35";
 	bed->machine.pci = true;
 	args = make(bed);
-	assert_int_equal(count_devices(bed), 10);
+	assert_int_equal(count_devices(bed), 9);
 	assert_lacks(args, "-device,");
 	assert_has(args, "vmgenid,");
 	assert_has(args, "virtio-blk-pci-non-transitional,");
-	assert_has(args, "vhost-user-fs-pci,");
 	assert_has(args, "sata=off");
 	assert_has(args, ",romfile=\n");
 	assert_lacks(args, "acpi=off");
 }
 
-static void test_memory_is_shared_only_for_shares(void **state)
+static void test_memory_is_not_shared(void **state)
 {
 	struct bed *bed = *state;
 	const char *args = make(bed);
 
-	assert_has(args, "memory-backend-ram,id=ram,size=134217728,share=off");
+	assert_has(args, "memory-backend-ram,id=ram,size=134217728\n");
 	assert_lacks(args, "memfd");
-}
-
-static void test_memory_with_a_share(void **state)
-{
-	struct bed *bed = *state;
-
-	add_share(bed, SHARE_FD, "data");
-	assert_has(make(bed), "memory-backend-memfd,id=ram,size=134217728,share=on");
 }
 
 static void test_emulation(void **state)
@@ -365,6 +345,7 @@ static void test_microvm_has_eight_slots(void **state)
 
 	full_machine(bed);
 	add_nic(bed, NIC_FD, false, "02:00:00:00:00:03");
+	add_nic(bed, NIC_FD, false, "02:00:00:00:00:04");
 	assert_int_equal(refuse(bed), -ENOSPC);
 	assert_has(bed->e.hint, "q35");
 }
@@ -375,16 +356,9 @@ static void test_q35_has_room(void **state)
 
 	full_machine(bed);
 	add_nic(bed, NIC_FD, false, "02:00:00:00:00:03");
+	add_nic(bed, NIC_FD, false, "02:00:00:00:00:04");
 	bed->machine.pci = true;
 	make(bed);
-}
-
-static void test_names_do_not_become_options(void **state)
-{
-	struct bed *bed = *state;
-
-	add_share(bed, SHARE_FD, "x,drive=root");
-	assert_int_equal(refuse(bed), -EINVAL);
 }
 
 static void test_an_address_is_needed(void **state)
@@ -432,14 +406,12 @@ int main(void)
 		TEST(test_microvm_has_no_room_for_memory),
 		TEST(test_template_and_copy),
 		TEST(test_q35_has_modern_pci_devices_only),
-		TEST(test_memory_is_shared_only_for_shares),
-		TEST(test_memory_with_a_share),
+		TEST(test_memory_is_not_shared),
 		TEST(test_emulation),
 		TEST(test_kvm),
 		TEST(test_kernel_command_line),
 		TEST(test_microvm_has_eight_slots),
 		TEST(test_q35_has_room),
-		TEST(test_names_do_not_become_options),
 		TEST(test_an_address_is_needed),
 		TEST(test_a_long_kernel_command_line_is_refused),
 		TEST(test_machine_types),
