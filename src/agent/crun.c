@@ -18,7 +18,12 @@
 #define CRUN	     "/usr/bin/crun"
 #define NAME_MAX_LEN 64
 
-static char *const environment[] = { (char[]){ "PATH=/usr/sbin:/usr/bin:/sbin:/bin" }, NULL };
+static char *const environment[] = {
+	(char[]){ "PATH=/usr/sbin:/usr/bin:/sbin:/bin" },
+	/* It parses a spec, frees it and ends: what is freed needn't become large pieces again. */
+	(char[]){ "GLIBC_TUNABLES=glibc.malloc.tcache_count=4096:glibc.malloc.top_pad=1048576" },
+	NULL,
+};
 
 /* One run of `crun create` or `crun exec`. */
 struct run {

@@ -156,12 +156,32 @@ __attribute__((noreturn)) static void child_main(const struct spawn *s, const ch
 	_exit(127);
 }
 
+/*
+ * A copy of the memory would cost more than all the rest, so the child has the parent's, which
+ * waits until the program runs. That isn't for a child that becomes another user: it could be
+ * traced by that user's processes. No handler may run in the child, until it has none.
+ */
+static pid_t start_child(const struct spawn *s, const char *path, int status_fd)
+{
+	pid_t parent = getpid();
+	sigset_t before;
+	sigset_t all;
+	pid_t pid;
+
+	sigfillset(&all);
+	sigprocmask(SIG_BLOCK, &all, &before);
+	pid = s->uid ? fork() : vfork();
+	if (pid == 0)
+		child_main(s, path, parent, status_fd);
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid;
+}
+
 int spawn_start(const struct spawn *s, pid_t *ret_pid, struct err *e)
 {
 	_cleanup_(close_fdp) int status_r = -EBADF;
 	_cleanup_(close_fdp) int status_w = -EBADF;
 	_cleanup_(freep) char *path = NULL;
-	pid_t parent = getpid();
 	int pipe_fds[2];
 	int code = 0;
 	int pidfd;
@@ -175,11 +195,9 @@ int spawn_start(const struct spawn *s, pid_t *ret_pid, struct err *e)
 		return err_errno(e, -errno, "cannot run %s", s->path);
 	status_r = pipe_fds[0];
 	status_w = pipe_fds[1];
-	pid = fork();
+	pid = start_child(s, path, status_w);
 	if (pid < 0)
 		return err_errno(e, -errno, "cannot run %s", s->path);
-	if (pid == 0)
-		child_main(s, path, parent, status_w);
 	close(TAKE_FD(status_w));
 	/* The pipe closes at a successful exec, so this read doesn't wait for more than that. */
 	if (fd_read_full(status_r, &code, sizeof(code)) == (ssize_t)sizeof(code)) {
