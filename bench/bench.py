@@ -8,6 +8,7 @@ import json
 import os
 import platform
 import re
+import shutil
 import statistics
 import subprocess
 import sys
@@ -107,6 +108,30 @@ def boot_instructions(base):
     bed.close()
     show("boot_instructions", "instructions to agent-ready", min(values) / 1e6, "e6",
          f"least of 5, most {max(values) / 1e6:.1f}e6")
+
+
+def guest_calls(base):
+    """What a container's start and an exec cost the guest, in instructions of the agent's calls."""
+    bed = Bed(accel="tcg")
+    bed.wrapper("")
+    shutil.copy(f"{HERE}/calls.py", f"{bed.dir}/qemu")
+    subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", f"{bed.dir}/count.so",
+                    f"{HERE}/guest_count.c"], check=True)
+    name = check(bed.podvm("run", "-d", "--net", "none", base, "sleep", "100000")).stdout.decode().strip()
+    for _ in range(5):
+        check(bed.podvm("exec", name, "true"))
+    bed.podvm("rm", "-f", name)
+    calls = {}
+    with open(f"{bed.dir}/calls") as f:
+        for line in f:
+            method, count = line.split()
+            calls.setdefault(method, []).append(int(count) / 1e6)
+    bed.close()
+    show("guest_create", "instructions of CreateContainer, nothing cached", calls["CreateContainer"][0], "e6")
+    show("guest_start", "instructions of StartContainer", calls["StartContainer"][0], "e6")
+    show("guest_exec_first", "instructions of the first Exec of true", calls["Exec"][0], "e6")
+    show("guest_exec", "instructions of a later Exec of true", min(calls["Exec"][1:]), "e6",
+         f"least of 4, most {max(calls['Exec'][1:]):.2f}e6")
 
 
 def stock_instructions():
@@ -278,6 +303,7 @@ def main():
     base = test_image("base")
     sizes()
     boot_instructions(base)
+    guest_calls(base)
     stock_instructions()
     boot_accesses(base)
     host_path(base)

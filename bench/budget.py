@@ -18,6 +18,7 @@ def measure():
     base = bench.test_image("base")
     bench.sizes()
     bench.boot_instructions(base)
+    bench.guest_calls(base)
     bench.boot_accesses(base)
     bench.host_path(base)
     bench.guest_pages(base)

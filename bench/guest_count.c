@@ -1,0 +1,45 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * A plugin of QEMU 7.2's system emulation that counts the instructions that the guest executes. The
+ * number is the first 8 bytes of the file that its argument out= names, at any time.
+ */
+#include <fcntl.h>
+#include <stdint.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#define PUBLIC	       __attribute__((visibility("default")))
+#define PLUGIN_VERSION 1
+#define INLINE_ADD_U64 0
+
+struct qemu_plugin_tb;
+
+void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id,
+					   void (*cb)(uint64_t, struct qemu_plugin_tb *));
+void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *ptr,
+					      uint64_t imm);
+size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
+
+PUBLIC int qemu_plugin_version = PLUGIN_VERSION;
+
+static uint64_t *count;
+
+static void on_block(uint64_t id, struct qemu_plugin_tb *tb)
+{
+	qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, count,
+						 qemu_plugin_tb_n_insns(tb));
+}
+
+PUBLIC int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
+{
+	/* out=FILE */
+	int fd = argc == 1 ? open(argv[0] + 4, O_RDWR) : -1;
+
+	if (fd < 0 || ftruncate(fd, sizeof(*count)) < 0)
+		return -1;
+	count = mmap(NULL, sizeof(*count), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (count == MAP_FAILED)
+		return -1;
+	qemu_plugin_register_vcpu_tb_trans_cb(id, on_block);
+	return 0;
+}
