@@ -19,7 +19,7 @@ setup_file() {
 
 teardown_file() {
 	podvm rm -fa >/dev/null
-	until_true 120 no_maker
+	until_true 240 no_maker
 	podvm template rm -a >/dev/null
 	mv "$E2E/podvm.conf.before" "$E2E/podvm.conf"
 	common_teardown_file
@@ -28,7 +28,7 @@ teardown_file() {
 teardown() {
 	podvm rm -fa >/dev/null
 	# What is made in the background is for the next test to find.
-	until_true 120 no_maker
+	until_true 240 no_maker
 	rm -rf "$E2E/tmp"/*
 }
 
@@ -120,7 +120,7 @@ unique='cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid
 	before=$(digests)
 	podvm run -d --name writer "$base" sh -c 'mkdir -p /dev/shm/x
 		head -c 4000000 /dev/urandom >/dev/shm/x/data; echo written; sleep 100000'
-	until_true 60 has_said writer written
+	until_true 240 has_said writer written
 	run_named other "$base" ls /dev/shm
 	assert_copy
 	assert_equal "$output" ""
@@ -148,7 +148,7 @@ unique='cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid
 	podvm template create --machine q35
 	podvm run -d --name pci --machine q35 --cpus 1 "$base" sh -c 'trap "exit 7" TERM; echo up
 		while :; do sleep 1; done'
-	until_true 60 has_said pci up
+	until_true 240 has_said pci up
 	[ -n "$(state_of pci template)" ]
 	run -0 podvm exec pci sh -c 'echo x >/file; cat /file; ls /sys/class/net'
 	assert_match "$output" $'^x\neth0'
@@ -201,7 +201,7 @@ only_template() {
 	assert_equal "$output" hello
 	assert_booted
 	assert_match "$stderr" "isn't used before it's been checked"
-	until_true 120 no_maker
+	until_true 240 no_maker
 	run_named again "$base" echo hello
 	assert_copy
 }
@@ -264,7 +264,7 @@ forge() {
 	podvm template rm -a
 	run_named first "$base" echo hello
 	assert_booted
-	until_true 120 no_maker
+	until_true 240 no_maker
 	assert_equal "$(count_templates)" 1
 	run_named second "$base" echo hello
 	assert_copy
@@ -282,7 +282,7 @@ forge() {
 		assert_status 0
 		assert_equal "$(cat "$E2E/tmp/$i")" hello
 	done
-	until_true 120 no_maker
+	until_true 240 no_maker
 	assert_equal "$(count_templates)" 1
 }
 
@@ -290,10 +290,10 @@ forge() {
 	podvm template rm -a
 	podvm template create &
 	local maker=$!
-	until_true 60 test -e "$TEMPLATES/making/memory"
+	until_true 240 test -e "$TEMPLATES/making/memory"
 	kill -9 "$(our_processes | awk '/template create/ { print $1; exit }')" "$maker"
 	wait_for "$maker"
-	until_true 60 no_maker
+	until_true 240 no_maker
 	assert_equal "$(count_templates)" 0
 	podvm template create
 	[ ! -e "$TEMPLATES/making" ]
@@ -308,7 +308,7 @@ forge() {
 	local code=$status left
 	left=$(ls "$TEMPLATES")
 	run_named full "$base" echo hello
-	until_true 120 no_maker
+	until_true 240 no_maker
 	umount "$TEMPLATES"
 	assert_equal "$code" 125
 	assert_equal "$left" lock
