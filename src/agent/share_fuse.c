@@ -7,9 +7,6 @@
 
 #define NUMBER_SHIFT 44
 
-/* Kernels number their requests evenly. */
-#define OWN 1
-
 /* What a guest's driver of virtiofs would ask for, as far as it makes sense here. */
 #define WANTED                                                                                  \
 	(FUSE_ASYNC_READ | FUSE_POSIX_LOCKS | FUSE_ATOMIC_O_TRUNC | FUSE_BIG_WRITES |           \
@@ -100,7 +97,9 @@ static size_t make(uint8_t *msg, uint32_t opcode, uint32_t number, uint64_t node
 {
 	struct fuse_in_header in = { .len = (uint32_t)(sizeof(in) + len),
 				     .opcode = opcode,
-				     .unique = (uint64_t)number << NUMBER_SHIFT | OWN,
+				     .unique = (uint64_t)number << NUMBER_SHIFT |
+					       (opcode == FUSE_DESTROY ? SHARE_OWN_DESTROY
+								       : SHARE_OWN),
 				     .nodeid = node };
 
 	memcpy(msg, &in, sizeof(in));

@@ -51,6 +51,10 @@ size_t share_request(const struct share_view *v, uint8_t *msg, size_t len, uint8
 /** share_reply() - Whose reply it is: the share's number; @msg is as its kernel wants it then */
 uint32_t share_reply(struct fuse_out_header *msg);
 
+/* Unique numbers of our own requests, without the share's: kernels' are even. */
+#define SHARE_OWN	  1
+#define SHARE_OWN_DESTROY 3
+
 /* Requests of our own. Each returns its length; number 0 stands for all shares. */
 #define SHARE_OWN_MAX (sizeof(struct fuse_in_header) + 256)
 

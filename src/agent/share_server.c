@@ -169,7 +169,7 @@ static void take_init(struct server *s, const struct fuse_out_header *head, size
 	struct share *share;
 	struct share *tmp;
 
-	if (s->init_state != INIT_ASKED)
+	if (s->init_state != INIT_ASKED || head->unique != SHARE_OWN)
 		return; /* it's of a DESTROY */
 	s->init = (struct fuse_init_out){ 0 };
 	memcpy(&s->init, s->in + sizeof(*head), MIN(sizeof(s->init), len - sizeof(*head)));
