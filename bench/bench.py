@@ -168,23 +168,31 @@ def traced(bed, tool, *args):
         return f.read()
 
 
-def host_path(base):
-    """What the owner of a machine executes for one container, without QEMU and other children."""
+def host_syscalls(base):
+    """Of the owner of a machine for one container, without QEMU and other children."""
     bed = Bed()
     check(bed.podvm("run", "--rm", "--net", "none", base, "true"))  # the caches are filled
     text = traced(bed, lambda out: ["strace", "-f", "-o", out], base, "true")
     owner = text.split()[0]
     calls = [line for line in text.splitlines()
              if line.split()[0] == owner and "<..." not in line and "---" not in line]
+    bed.close()
     show("host_syscalls", "system calls of podvm for one container", len(calls), "")
+
+
+def host_instructions(base):
+    """Of the same."""
     tools = subprocess.run([f"{HERE}/../tests/tools.sh", "valgrind"], capture_output=True, text=True,
                            check=True).stdout.strip()
     os.environ["VALGRIND_LIB"] = f"{tools}/usr/libexec/valgrind"
-    text = traced(bed, lambda out: [f"{tools}/usr/bin/valgrind.bin", "--tool=callgrind", "--callgrind-out-file=/dev/null", f"--log-file={out}"],
+    bed = Bed()
+    check(bed.podvm("run", "--rm", "--net", "none", base, "true"))
+    text = traced(bed, lambda out: [f"{tools}/usr/bin/valgrind.bin", "--tool=callgrind",
+                                    "--callgrind-out-file=/dev/null", f"--log-file={out}"],
                   base, "true")
+    bed.close()
     show("host_instructions", "instructions of podvm for one container",
          int(re.search(r"Collected : (\d+)", text).group(1)) / 1e6, "e6", "user mode, loading included")
-    bed.close()
 
 
 def run_times(base):
@@ -306,7 +314,8 @@ def main():
     guest_calls(base)
     stock_instructions()
     boot_accesses(base)
-    host_path(base)
+    host_syscalls(base)
+    host_instructions(base)
     run_times(base)
     guest_pages(base)
     running(base)
