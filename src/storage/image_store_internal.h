@@ -10,9 +10,9 @@
 #include "storage/image_store.h"
 #include "storage/workdir.h"
 
-#define IMAGE_WAIT_MS	  (30 * 60 * 1000)
-#define IMAGE_FORMAT	  1 /* of an image's directory; another one is not understood */
-#define IMAGE_USERS_MAX	  ((size_t)1 << 20)
+#define IMAGE_WAIT_MS	(30 * 60 * 1000)
+#define IMAGE_FORMAT	1 /* of an image's directory; another one is not understood */
+#define IMAGE_USERS_MAX ((size_t)1 << 20)
 
 /**
  * struct image_store - The store
