@@ -16,8 +16,13 @@ setup_kubelet() {
 	mount --make-shared "$K"
 }
 
+# All pods go, also those that a failed test has left.
 teardown_kubelet() {
-	umount -R "$K"
+	local pod
+	for pod in $(ctr -n k8s.io container ls -q); do
+		remove_pod "$pod" 2>/dev/null || true
+	done
+	umount -R "$CONTAINERD"/kubelet/pods/* 2>/dev/null || true
 }
 
 # ANNOTATIONS are the pod's, as JSON.

@@ -25,7 +25,6 @@ setup_file() {
 }
 
 teardown_file() {
-	remove_pod "$POD" || true
 	teardown_kubelet
 	teardown_containerd
 }
