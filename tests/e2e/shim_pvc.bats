@@ -27,6 +27,8 @@ setup_file() {
 
 teardown_file() {
 	podvm volume remove --volume-path "$CSI"
+	umount "$CONTAINERD/mnt" 2>/dev/null || true
+	losetup -n -O NAME -j "$CONTAINERD/raw" | xargs -r losetup -d
 	rm -rf "$E2E/podvm.conf.d"
 	teardown_kubelet
 	teardown_containerd
