@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the shim: pods of containerd's, in microVMs and with runc, taken in turns.
 
-Both are runtimes of the same containerd, with the same image, network and calls. What differs is
+"podvm" boots its machines, "clone" starts them as copies of a template. All are runtimes of the same containerd, with the same image, network and calls. What differs is
 what the runtime costs. Under emulation most of that is the emulator's.
 """
 import hashlib
@@ -25,7 +25,9 @@ import cri_client  # noqa: E402
 BUILD, SAMPLES = sys.argv[1], int(sys.argv[2])
 SHIM = f"{BUILD}/src/shim/containerd-shim-podvm-v2"
 IMAGE = "registry.local/base:1"
-RUNTIMES = {"podvm": "io.containerd.podvm.v2", "runc": "io.containerd.runc.v2"}
+PODVM = f"{BUILD}/src/cli/podvm"
+RUNTIMES = {"podvm": "io.containerd.podvm.v2", "clone": "io.containerd.podvm.v2",
+            "runc": "io.containerd.runc.v2"}
 BRIDGE, SUBNET = "pvbench0", "10.213.79"
 results = {}
 
@@ -49,6 +51,25 @@ RUNTIME = """
     runtime_type = "{type}"
 """
 
+OPTIONS = """
+    [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.{name}.options]
+      ConfigPath = "{config}"
+"""
+
+PODVM_CONFIG = """
+[paths]
+image={build}/image
+state={dir}/run
+cache={dir}/cache
+[template]
+enabled={templates}
+[vm]
+memory=128M
+[start]
+boot_timeout=300s
+agent_timeout=300s
+"""
+
 
 def spread(values):
     """10th, 50th and 90th percentile."""
@@ -56,16 +77,17 @@ def spread(values):
     return cuts[0], statistics.median(values), cuts[8]
 
 
-def show(key, text, podvm, runc, unit):
-    """One line: a figure of ours beside runc's. Each is a number, or a list of samples."""
-    results[key] = {"podvm": podvm, "runc": runc, "unit": unit}
-    cells = []
-    for v in (podvm, runc):
-        if isinstance(v, list):
-            cells.append("{1:.0f} ({0:.0f} to {2:.0f})".format(*spread(v)))
-        else:
-            cells.append("-" if v is None else f"{v:,.2f}" if isinstance(v, float) else f"{v:,}")
-    print(f"  {text:<44} {cells[0]:>24} {cells[1]:>24} {unit}", flush=True)
+def cell(value):
+    if isinstance(value, list):
+        return "{1:.0f} ({0:.0f} to {2:.0f})".format(*spread(value))
+    return "-" if value is None else f"{value:,.2f}" if isinstance(value, float) else f"{value:,}"
+
+
+def show(key, text, values, unit):
+    """One line: a figure of each runtime that has it. Each is a number, or a list of samples."""
+    results[key] = dict(values, unit=unit)
+    cells = "".join(f"{cell(values.get(r)):>24}" for r in RUNTIMES)
+    print(f"  {text:<44} {cells} {unit}", flush=True)
 
 
 class Containerd:
@@ -75,7 +97,8 @@ class Containerd:
         self.dir = tempfile.mkdtemp(prefix="pvbench.", dir="/tmp")
         self.write_config()
         self.env = dict(os.environ, PODVM_CONFIG=f"{self.dir}/podvm.conf",
-                        PATH=f"{os.path.dirname(SHIM)}:{os.environ['PATH']}")
+                        PATH=":".join([os.path.dirname(SHIM), os.path.dirname(PODVM),
+                                       os.environ["PATH"]]))
         self.process = subprocess.Popen(
             ["containerd", "-c", f"{self.dir}/config.toml"], env=self.env, stdin=subprocess.DEVNULL,
             stdout=open(f"{self.dir}/log", "w"), stderr=subprocess.STDOUT, start_new_session=True)
@@ -89,7 +112,10 @@ class Containerd:
     def write_config(self):
         with open(f"{self.dir}/config.toml", "w") as f:
             f.write(CONFIG.format(dir=self.dir, image=IMAGE))
-            f.write("".join(RUNTIME.format(name=n, type=t) for n, t in RUNTIMES.items()))
+            for name, kind in RUNTIMES.items():
+                f.write(RUNTIME.format(name=name, type=kind))
+                if name != "runc":
+                    f.write(OPTIONS.format(name=name, config=f"{self.dir}/{name}.conf"))
         os.mkdir(f"{self.dir}/cni")
         with open(f"{self.dir}/cni/10-bench.conflist", "w") as f:
             json.dump({"cniVersion": "0.4.0", "name": "podvm-bench", "plugins": [
@@ -97,10 +123,37 @@ class Containerd:
                  "ipam": {"type": "host-local", "dataDir": f"{self.dir}/ipam",
                           "ranges": [[{"subnet": f"{SUBNET}.0/24"}]],
                           "routes": [{"dst": "0.0.0.0/0"}]}}]}, f)
-        with open(f"{self.dir}/podvm.conf", "w") as f:
-            f.write(f"[paths]\nimage={BUILD}/image\nstate={self.dir}/run\ncache={self.dir}/cache\n"
-                    "[template]\nenabled=no\n[vm]\nmemory=128M\n[start]\nboot_timeout=300s\nagent_timeout=300s\n")
-        os.chmod(f"{self.dir}/podvm.conf", 0o600)
+        for name, templates in ("podvm", "no"), ("clone", "yes"):
+            with open(f"{self.dir}/{name}.conf", "w") as f:
+                f.write(PODVM_CONFIG.format(build=BUILD, dir=self.dir, templates=templates))
+            os.chmod(f"{self.dir}/{name}.conf", 0o600)
+
+    def ctr_run(self, runtime, name):
+        config = [] if runtime == "runc" else ["--runtime-config-path", f"{self.dir}/{runtime}.conf"]
+        self.ctr("run", "--rm", "--runtime", RUNTIMES[runtime], *config, IMAGE, name, "true")
+
+    def count_templates(self):
+        out = subprocess.run([PODVM, "template", "list", "--json"], check=True, capture_output=True,
+                             env=dict(self.env, PODVM_CONFIG=f"{self.dir}/clone.conf")).stdout
+        return len(json.loads(out))
+
+    def make_template(self, n, start):
+        """The first machine of a kind boots, and its template is made beside it."""
+        start()
+        for _ in range(1200):
+            if self.count_templates() == n:
+                return
+            time.sleep(0.1)
+        raise RuntimeError("the template wasn't made")
+
+    def make_templates(self):
+        def pod():
+            pod = Pod(self, "clone", "first")
+            pod.add_container()
+            pod.remove()
+
+        self.make_template(1, lambda: self.ctr_run("clone", "first"))
+        self.make_template(2, pod)
 
     def ctr(self, *args):
         return subprocess.run(["ctr", "-a", f"{self.dir}/c.sock", *args], check=True,
@@ -223,19 +276,19 @@ def steps(cd):
             for s in STEPS:
                 times[runtime, s].append(pod.times[s])
     for s in STEPS:
-        show(s, s, times["podvm", s], times["runc", s], "ms")
-    start = {r: [sum(t) for t in zip(*(times[r, s] for s in STEPS[:3]))] for r in RUNTIMES}
-    show("pod_start", "the first three: a pod's start", start["podvm"], start["runc"], "ms")
+        show(s, s, {r: times[r, s] for r in RUNTIMES}, "ms")
+    show("pod_start", "the first three: a pod's start",
+         {r: [sum(t) for t in zip(*(times[r, s] for s in STEPS[:3]))] for r in RUNTIMES}, "ms")
 
 
 def ctr_run(cd):
     times = {r: [] for r in RUNTIMES}
     for i in range(SAMPLES):
-        for name, runtime in RUNTIMES.items():
+        for runtime in RUNTIMES:
             began = time.monotonic()
-            cd.ctr("run", "--rm", "--runtime", runtime, IMAGE, f"{name}{i}", "true")
-            times[name].append((time.monotonic() - began) * 1e3)
-    show("ctr_run", "ctr run --rm true", times["podvm"], times["runc"], "ms")
+            cd.ctr_run(runtime, f"{runtime}{i}")
+            times[runtime].append((time.monotonic() - began) * 1e3)
+    show("ctr_run", "ctr run --rm true", times, "ms")
 
 
 def parallel(cd, n, runtime):
@@ -284,6 +337,19 @@ def children(pid):
     return found
 
 
+def guest_memory(shim):
+    """Private pages of the largest mapping of its machine, which is the guest's memory."""
+    found = []
+    for pid in children(shim):
+        with open(f"/proc/{pid}/smaps") as f:
+            for part in re.split(r"^(?=[0-9a-f]+-[0-9a-f]+ )", f.read(), flags=re.M)[1:]:
+                size = int(re.search(r"^Size: +(\d+)", part, re.M).group(1))
+                dirty = int(re.search(r"^Private_Dirty: +(\d+)", part, re.M).group(1))
+                if size == 128 << 10:
+                    found.append(dirty)
+    return max(found) / 1024
+
+
 def shims(cd):
     """The shims of pods with three containers, after many execs; and what else such a pod has."""
     pods = {}
@@ -294,17 +360,21 @@ def shims(cd):
         for _ in range(100):
             pod.exec_true()
     shim = {r: p.shim() for r, p in pods.items()}
-    pss, private = zip(*(memory(shim[r]) for r in RUNTIMES))
-    show("shim_private", "shim, 3 containers, 100 execs: private", *private, "MiB")
-    show("shim_pss", "... PSS", *pss, "MiB")
-    show("shim_threads", "... threads", *(len(os.listdir(f"/proc/{shim[r]}/task"))
-                                          for r in RUNTIMES), "")
-    for pid in children(shim["podvm"]):
-        with open(f"/proc/{pid}/comm") as f:
-            name = f.read().strip()
-        pss, private = memory(pid)
-        show(f"pss_{name}_{pid}", f"{name} of that pod: PSS", pss, None,
-             f"MiB (private {private:.2f})")
+    used = {r: memory(pid) for r, pid in shim.items()}
+    show("shim_private", "shim, 3 containers, 100 execs: private", {r: u[1] for r, u in used.items()},
+         "MiB")
+    show("shim_pss", "... PSS", {r: u[0] for r, u in used.items()}, "MiB")
+    show("shim_threads", "... threads", {r: len(os.listdir(f"/proc/{p}/task")) for r, p in shim.items()},
+         "")
+    show("guest_dirty", "guest memory of that pod that is its own", {
+        r: guest_memory(shim[r]) for r in ("podvm", "clone")}, "MiB")
+    for runtime in ("podvm", "clone"):
+        for pid in children(shim[runtime]):
+            with open(f"/proc/{pid}/comm") as f:
+                name = f.read().strip()
+            pss, private = memory(pid)
+            show(f"pss_{name}_{pid}", f"{name} of that pod: PSS", {runtime: pss},
+                 f"MiB (private {private:.2f})")
     for pod in pods.values():
         pod.remove()
 
@@ -317,7 +387,7 @@ def private_memory(cd):
     for _ in range(10):
         pods[1].exec_true()
     private = memory(pods[1].shim())[1]
-    show("shim_private_second", "shim of a second pod, 10 execs: private", private, None, "MiB")
+    show("shim_private_second", "shim of a second pod, 10 execs: private", {"podvm": private}, "MiB")
     for pod in pods:
         pod.remove()
 
@@ -359,25 +429,26 @@ def instructions():
     with tempfile.TemporaryDirectory(prefix="pvbench.") as work:
         os.chmod(work, 0o755)
         emulator = fetch_emulator(work)
-        counts = [start_instructions(p, work, emulator)
-                  for p in (SHIM, "/usr/bin/containerd-shim-runc-v2")]
-    show("start_instructions", "instructions of `start`", *counts, "e6")
+        programs = {"podvm": SHIM, "runc": "/usr/bin/containerd-shim-runc-v2"}
+        counts = {r: start_instructions(p, work, emulator) for r, p in programs.items()}
+    show("start_instructions", "instructions of `start`", counts, "e6")
 
 
 def main():
     print("Benchmarks of the shim: median (10th to 90th percentile), "
           f"{SAMPLES} samples, load average {os.getloadavg()[0]:.1f}")
-    print(f"  {'':<44} {'podvm':>24} {'runc':>24}")
+    print(f"  {'':<44} " + "".join(f"{r:>24}" for r in RUNTIMES))
     instructions()
     cd = Containerd()
     try:
+        cd.make_templates()
         steps(cd)
         ctr_run(cd)
         shims(cd)
         private_memory(cd)
         for n in (1, 5, 20):
-            show(f"parallel_{n}", f"{n} pods at once, until all run", parallel(cd, n, "podvm"),
-                 parallel(cd, n, "runc"), "ms")
+            show(f"parallel_{n}", f"{n} pods at once, until all run",
+                 {r: parallel(cd, n, r) for r in RUNTIMES}, "ms")
     finally:
         cd.close()
     with open(f"{BUILD}/bench-shim.json", "w") as f:
