@@ -75,8 +75,13 @@ our_processes() {
 	done 2>/dev/null
 }
 
+# A process that is being killed loses its environment before its locks.
 no_processes() {
-	[ -z "$(our_processes)" ]
+	local lock
+	[ -z "$(our_processes)" ] || return 1
+	for lock in "$E2E"/state/*/lock; do
+		[ ! -e "$lock" ] || flock --nonblock --shared "$lock" true || return 1
+	done
 }
 
 # What the kernel has of mounts, loop devices and taps of ours.

@@ -96,22 +96,25 @@ for i in range(100):
 	podvm rm -f udp
 }
 
-# Connect from inside: "open" or "closed". What drops packets is closed when the time is over.
-connect() {
-	podvm exec shared bash -c \
-		"timeout ${3:-5} bash -c 'echo >/dev/tcp/$1/$2' 2>/dev/null && echo open || echo closed"
+# gets_page ADDRESS PORT [SECONDS]: does one inside get nginx' page there? A connection alone says
+# nothing: some networks accept any, to proxy it.
+gets_page() {
+	run podvm exec shared bash -c "timeout ${3:-5} bash -c 'exec 3<>/dev/tcp/$1/$2
+		printf \"GET / HTTP/1.0\r\n\r\n\" >&3
+		cat <&3'"
+	[[ $output == *"a page from a microVM"* ]]
 }
 
 @test "the container reaches the host's network, but not the host's loopback" {
 	local address
 	address=$(host_address)
 	[ -n "$address" ] || skip "the host has no address but loopback"
-	assert_equal "$(connect "$address" "$NGINX_PORT" 200)" open
+	gets_page "$address" "$NGINX_PORT" 200
 	# Published on the host's loopback alone: neither that nor the gateway leads there.
-	assert_equal "$(connect 127.0.0.1 "$LOCAL_PORT")" closed
-	assert_equal "$(connect "$address" "$LOCAL_PORT")" closed
-	assert_equal "$(connect 10.0.2.2 "$LOCAL_PORT")" closed
-	assert_equal "$(connect 10.0.2.1 "$LOCAL_PORT")" closed
+	run ! gets_page 127.0.0.1 "$LOCAL_PORT"
+	run ! gets_page "$address" "$LOCAL_PORT"
+	run ! gets_page 10.0.2.2 "$LOCAL_PORT"
+	run ! gets_page 10.0.2.1 "$LOCAL_PORT"
 }
 
 @test "125: a port that is taken" {
