@@ -16,7 +16,10 @@
  *  - That of a template, and of its copies, is a file; see qemu-memory.c for how it's opened.
  *  - A machine that may grow has all its CPUs, and the guest's kernel is told how many to use
  *    (maxcpus=). Plugging them needs ACPI in the guest and a hypervisor that Linux knows, so q35 on
- *    KVM. Memory comes by virtio-mem, which costs nothing until it's plugged (reserve=off).
+ *    KVM. Memory comes by virtio-mem, which costs nothing until it's plugged.
+ *  - reserve=off: a guest may have more memory than the host could give it at this moment, as a
+ *    cgroup may have a higher limit. Where the host promises nothing that it hasn't got
+ *    (vm.overcommit_memory=2) there is no such thing, and a machine doesn't grow.
  *  - Disks on PCI would get a queue for each CPU, with an interrupt that the guest has to set up.
  *  - force-legacy=false, -pci-non-transitional: virtio 1 only.
  *  - tb-size bounds the emulator's translation cache, which else may grow to 1 GiB a pod.
@@ -140,12 +143,14 @@ static int check(const struct qemu_machine *m, const char *kernel_cmdline, struc
 	return 0;
 }
 
-uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci)
+uint64_t qemu_spare_memory(const struct qemu_machine *m)
 {
+	const struct vmm_config *config = m->config;
+	bool grows = m->pci && !m->strict_memory;
 	uint64_t max = config->memory > UINT64_MAX / QEMU_MEMORY_FACTOR
 			       ? config->max_memory
 			       : MIN(config->max_memory, config->memory * QEMU_MEMORY_FACTOR);
-	uint64_t spare = pci && max > config->memory ? max - config->memory : 0;
+	uint64_t spare = grows && max > config->memory ? max - config->memory : 0;
 
 	return spare - spare % QEMU_MEMORY_PIECE;
 }
@@ -154,9 +159,10 @@ uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci)
 static void add_size(struct cmdline *c)
 {
 	const struct vmm_config *config = c->m->config;
-	unsigned long long spare = qemu_spare_memory(config, c->m->pci);
+	unsigned long long spare = qemu_spare_memory(c->m);
 	/* A limit may be any number; QEMU rounds up by itself, but then the backend doesn't fit. */
 	unsigned long long memory = vmm_memory_size(config->memory);
+	const char *reserve = c->m->strict_memory ? "on" : "off";
 
 	opt(c, "-smp", "%u", MAX(config->vcpus, config->max_vcpus));
 	if (spare > 0)
@@ -164,10 +170,13 @@ static void add_size(struct cmdline *c)
 	else
 		opt(c, "-m", "size=%lluB", memory);
 	if (config->template != VMM_TEMPLATE_NONE)
-		opt(c, "-object", "memory-backend-file,id=ram,size=%llu,mem-path=%s,share=%s",
-		    memory, QEMU_MEMORY_PATH, config->template == VMM_TEMPLATE_MAKE ? "on" : "off");
+		opt(c, "-object",
+		    "memory-backend-file,id=ram,size=%llu,mem-path=%s,share=%s,reserve=%s", memory,
+		    QEMU_MEMORY_PATH, config->template == VMM_TEMPLATE_MAKE ? "on" : "off",
+		    reserve);
 	else
-		opt(c, "-object", "memory-backend-ram,id=ram,size=%llu", memory);
+		opt(c, "-object", "memory-backend-ram,id=ram,size=%llu,reserve=%s", memory,
+		    reserve);
 	if (spare > 0) {
 		opt(c, "-object", "memory-backend-ram,id=spare,size=%llu,reserve=off", spare);
 		opt(c, "-device", "virtio-mem-pci,id=spare0,memdev=spare,requested-size=0");

@@ -28,6 +28,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/log.h"
 #include "vmm/qemu.h"
 
@@ -201,12 +202,21 @@ static int make_channels(struct vmm *vmm, struct ends *theirs, int *ret_qmp)
 	return r;
 }
 
-static void note_size(struct qemu *q, const struct vmm_config *config, bool pci)
+static void note_size(struct qemu *q, const struct qemu_machine *m)
 {
-	q->pci = pci;
-	q->boot_memory = config->memory;
-	q->spare_memory = qemu_spare_memory(config, pci);
-	q->max_vcpus = MAX(config->vcpus, config->max_vcpus);
+	q->pci = m->pci;
+	q->boot_memory = m->config->memory;
+	q->spare_memory = qemu_spare_memory(m);
+	q->max_vcpus = MAX(m->config->vcpus, m->config->max_vcpus);
+}
+
+/* QEMU refuses memory without a promise there. */
+static bool is_memory_strict(void)
+{
+	_cleanup_(freep) char *mode = NULL;
+
+	return file_read(AT_FDCWD, "/proc/sys/vm/overcommit_memory", 16, &mode, NULL) == 0 &&
+	       *mode == '2';
 }
 
 /* KVM's device belongs to a group, usually. */
@@ -259,6 +269,7 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 		.agent_fd = ends->agent,
 		.qmp_fd = ends->qmp,
 		.kernel_fd = kernel,
+		.strict_memory = is_memory_strict(),
 	};
 	int r;
 
@@ -271,7 +282,7 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 	if (r < 0)
 		return r;
 	m.binary = binary;
-	note_size(vmm->state, config, m.pci);
+	note_size(vmm->state, &m);
 	if (vmm->accel == VMM_ACCEL_TCG && config->template != VMM_TEMPLATE_USE)
 		m.tsc_khz = tsc_khz();
 	r = qemu_cmdline(&m, &argv, &s, e);

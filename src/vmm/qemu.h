@@ -36,6 +36,7 @@
  * @config:	Configuration
  * @accel:	KVM or TCG
  * @pci:	Devices sit on PCI (q35), not in virtio-mmio slots (microvm)
+ * @strict_memory: The host promises no memory that it hasn't got (vm.overcommit_memory is 2)
  * @console_fd, @agent_fd, @qmp_fd: QEMU's ends of the socket pairs
  * @kernel_fd:	The kernel, open
  * @tsc_khz:	Rate of the host's time stamp counter, for emulated guests
@@ -45,6 +46,7 @@ struct qemu_machine {
 	const struct vmm_config *config;
 	enum vmm_accel accel;
 	bool pci;
+	bool strict_memory;
 	int console_fd;
 	int agent_fd;
 	int qmp_fd;
@@ -77,7 +79,7 @@ int qemu_cmdline(const struct qemu_machine *m, struct strv *argv, struct spawn *
 char *qemu_kernel_cmdline(const struct qemu_machine *m);
 
 /** qemu_spare_memory() - How much memory can be plugged into a machine later, whole pieces */
-uint64_t qemu_spare_memory(const struct vmm_config *config, bool pci);
+uint64_t qemu_spare_memory(const struct qemu_machine *m);
 
 /** tsc_khz() - Rate of the host's time stamp counter, measured for a few milliseconds */
 unsigned int tsc_khz(void);

@@ -186,7 +186,7 @@ static void test_any_size_of_memory(void **state)
 	bed->config.memory = 99999999;
 	args = make(bed);
 	assert_has(args, "\nsize=100663296B\n");
-	assert_has(args, "memory-backend-ram,id=ram,size=100663296\n");
+	assert_has(args, "memory-backend-ram,id=ram,size=100663296,reserve=off\n");
 }
 
 static void test_room_to_grow(void **state)
@@ -206,6 +206,23 @@ static void test_room_to_grow(void **state)
 	assert_has(args, "\nsize=134217728B,maxmem=939524096B\n");
 	assert_has(args, "\nmemory-backend-ram,id=spare,size=805306368,reserve=off\n");
 	assert_has(args, "\nvirtio-mem-pci,id=spare0,memdev=spare,requested-size=0\n");
+}
+
+/* vm.overcommit_memory is 2: what QEMU maps has to be there. */
+static void test_a_host_that_promises_nothing(void **state)
+{
+	struct bed *bed = *state;
+	const char *args;
+
+	bed->config.machine = "q35";
+	bed->config.max_memory = UINT64_C(1000) << 20;
+	bed->machine.pci = true;
+	bed->machine.strict_memory = true;
+	args = make(bed);
+	assert_has(args, "memory-backend-ram,id=ram,size=134217728,reserve=on\n");
+	assert_lacks(args, "reserve=off");
+	assert_lacks(args, "virtio-mem");
+	assert_lacks(args, "maxmem");
 }
 
 /* All are there, and the guest leaves alone what it isn't told to use. */
@@ -253,7 +270,7 @@ static void test_template_and_copy(void **state)
 	bed->config.template = VMM_TEMPLATE_MAKE;
 	args = make(bed);
 	assert_has(args, "memory-backend-file,id=ram,size=134217728,mem-path=" QEMU_MEMORY_PATH
-			 ",share=on\n");
+			 ",share=on,reserve=off\n");
 	assert_has(args, "-kernel");
 	assert_lacks(args, "free-page-reporting");
 	strv_done(&bed->argv);
@@ -261,7 +278,7 @@ static void test_template_and_copy(void **state)
 	bed->spawn = SPAWN_INIT;
 	bed->config.template = VMM_TEMPLATE_USE;
 	args = make(bed);
-	assert_has(args, ",share=off\n");
+	assert_has(args, ",share=off,reserve=off\n");
 	assert_has(args, "-incoming\ndefer\n");
 	assert_has(args, "migration.announce-rounds=0");
 	assert_lacks(args, "-kernel");
@@ -291,7 +308,7 @@ static void test_memory_is_not_shared(void **state)
 	struct bed *bed = *state;
 	const char *args = make(bed);
 
-	assert_has(args, "memory-backend-ram,id=ram,size=134217728\n");
+	assert_has(args, "memory-backend-ram,id=ram,size=134217728,reserve=off\n");
 	assert_lacks(args, "memfd");
 }
 
@@ -401,6 +418,7 @@ int main(void)
 		TEST(test_the_devices_are_these_and_no_more),
 		TEST(test_any_size_of_memory),
 		TEST(test_room_to_grow),
+		TEST(test_a_host_that_promises_nothing),
 		TEST(test_room_for_cpus),
 		TEST(test_memory_grows_to_eight_times_the_size),
 		TEST(test_microvm_has_no_room_for_memory),
