@@ -32,7 +32,8 @@ teardown_file() {
 	# The shim has been told to end, and has the bundle open until it has.
 	until_true 60 no_processes
 	ip netns del $PODNS
-	umount -R "$STORAGE"
+	# A process has files open for a moment after its environment has gone.
+	until_true 10 umount -R "$STORAGE"
 	rm -rf --one-file-system "$STORAGE" "$E2E/handler.conf"
 	common_teardown_file
 }
