@@ -19,7 +19,7 @@ teardown_file() {
 teardown() {
 	podvm rm -fa >/dev/null
 	if mountpoint -q "$E2E/tmp/small"; then
-		umount "$E2E/tmp/small"
+		unmount "$E2E/tmp/small"
 	fi
 	rm -rf "$E2E/tmp"/*
 	assert_nothing_left

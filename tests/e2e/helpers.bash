@@ -84,6 +84,11 @@ no_processes() {
 	done
 }
 
+# unmount PATH...: processes that are being killed keep it busy for a moment.
+unmount() {
+	until_true 10 umount -R "$@"
+}
+
 # What the kernel has of mounts, loop devices and taps of ours.
 host_state() {
 	grep "$E2E" /proc/self/mountinfo || true

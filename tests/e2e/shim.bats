@@ -170,7 +170,7 @@ delete_stopped() {
 	run --separate-stderr ctr_run --rm \
 		--mount "type=bind,src=$E2E/tmp/volume,dst=/v,options=rbind:ro" $image t15 \
 		sh -c "$script"
-	umount "$E2E/tmp/volume/below"
+	unmount "$E2E/tmp/volume/below"
 	rm -r "$E2E/tmp/volume"
 	assert_equal "$deep" ""
 	assert_equal "$output" below

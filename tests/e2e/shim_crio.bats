@@ -32,8 +32,7 @@ teardown_file() {
 	# The shim has been told to end, and has the bundle open until it has.
 	until_true 60 no_processes
 	ip netns del $PODNS
-	# A process has files open for a moment after its environment has gone.
-	until_true 10 umount -R "$STORAGE"
+	unmount "$STORAGE"
 	rm -rf --one-file-system "$STORAGE" "$E2E/handler.conf"
 	common_teardown_file
 }
@@ -122,7 +121,7 @@ start_pod() {
 delete() {
 	task Delete "{\"id\": \"$1\"}"
 	task Shutdown "{\"id\": \"$1\"}" || true
-	umount "$STORAGE/$1/merged"
+	unmount "$STORAGE/$1/merged"
 }
 
 end_pod() {

@@ -151,7 +151,7 @@ uses_at_most() {
 		rm /data/big; echo fine >/root-file; sync /root-file; cat /root-file'
 	assert_equal "$output" fine
 	remove_pod "$POD"
-	umount "$full"
+	unmount "$full"
 	POD=$(run_pod volumes)
 	echo "$POD" >"$CONTAINERD/pod"
 }

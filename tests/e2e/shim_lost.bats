@@ -283,7 +283,7 @@ assert_netns_restored() {
 	assert_match "$output" ' / virtiofs '
 	until_true 30 grep -q "level=warn.*no space in $E2E/cache" "$CONTAINERD/log"
 	assert_equal "$(find "$E2E/cache" -type f -size +0)" ""
-	umount "$E2E/cache"
+	unmount "$E2E/cache"
 	assert_no_pods
 	run -0 ctr_run --rm $image again grep ' / ' /proc/mounts
 	assert_match "$output" ' / overlay '

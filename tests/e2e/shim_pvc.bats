@@ -154,7 +154,7 @@ has_said_many() {
 	mount "$loop" "$CONTAINERD/mnt"
 	POD=$(run_pod volumes)
 	DEVICES=$loop refused 'is in use on this host' raw2 true
-	umount "$CONTAINERD/mnt"
+	unmount "$CONTAINERD/mnt"
 	losetup -d "$loop"
 	remove_pod "$POD"
 }

@@ -90,7 +90,7 @@ works() {
 remove_what_containerd_forgot() {
 	local netns
 	ctr -n k8s.io container rm "$(ctr -n k8s.io container ls -q)"
-	umount "$CONTAINERD"/state/io.containerd.grpc.v1.cri/sandboxes/*/shm
+	unmount "$CONTAINERD"/state/io.containerd.grpc.v1.cri/sandboxes/*/shm
 	for netns in $(ip netns list | sed -n 's/^\(cni-[^ ]*\).*/\1/p'); do
 		if ip -n "$netns" -4 -o addr 2>/dev/null | grep -q " $SUBNET\."; then
 			ip netns del "$netns"
@@ -208,7 +208,7 @@ events_come() {
 	mount -t tmpfs -o size=16k full "$E2E/state"
 	head -c 16384 /dev/zero >"$E2E/state/full" || true
 	run -125 run_pod full
-	umount "$E2E/state"
+	unmount "$E2E/state"
 	assert_match "$output" 'podvm: .*No space left on device'
 	assert_no_pods
 	works

@@ -172,7 +172,7 @@ delete $old"
 	inside "$A" 'rm -r /cache/a/b; ln -s /run/agent /cache/a/b'
 	refused 'Too many levels of symbolic links' escape true "$(mount_of "$part" /part rw)"
 	remove_container "$id"
-	umount "$part"
+	unmount "$part"
 }
 
 @test "the termination log is there when the exit is told" {

@@ -309,7 +309,7 @@ forge() {
 	left=$(ls "$TEMPLATES")
 	run_named full "$base" echo hello
 	until_true 240 no_maker
-	umount "$TEMPLATES"
+	unmount "$TEMPLATES"
 	assert_equal "$code" 125
 	assert_equal "$left" lock
 	assert_equal "$output" hello
