@@ -102,6 +102,18 @@ struct cli_option {
 int cli_parse(const char *usage, const struct cli_option *options, size_t n, int argc, char **argv,
 	      int *ret_rest, struct err *e);
 
+/**
+ * cli_group() - Run the command of a verb that has several ("podvm image ls")
+ * @verb:	The verb's name
+ * @commands:	Table
+ * @n:		Its length
+ * @argc, @argv: With the verb as argv[0]
+ *
+ * Return: The exit code
+ */
+int cli_group(struct cli *cli, const char *verb, const struct cli_verb *commands, size_t n,
+	      int argc, char **argv);
+
 /* ---- output ---- */
 
 /** cli_fail() - Print an error to stderr. Return: CLI_FAILED */

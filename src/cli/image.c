@@ -304,30 +304,7 @@ static const struct cli_verb commands[] = {
 	  "Check the guest image, or cached images, against their digests" },
 };
 
-static void print_help(FILE *to)
-{
-	fputs("Usage: podvm image COMMAND [OPTIONS] [ARGUMENTS]\n\nCommands:\n", to);
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(to, "  %-10s%s\n", commands[i].name, commands[i].summary);
-}
-
 int cli_image(struct cli *cli, int argc, char **argv)
 {
-	struct err e = { 0 };
-	char quoted[64];
-
-	if (argc < 2) {
-		print_help(stderr);
-		return CLI_FAILED;
-	}
-	if (str_eq(argv[1], "--help") || str_eq(argv[1], "-h")) {
-		print_help(stdout);
-		return 0;
-	}
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		if (str_eq(argv[1], commands[i].name))
-			return commands[i].main(cli, argc - 1, argv + 1);
-	err_set(&e, -EINVAL, "unknown command %s", log_quote(quoted, sizeof(quoted), argv[1]));
-	err_hint(&e, "'podvm image --help' lists the commands");
-	return cli_fail(&e);
+	return cli_group(cli, "image", commands, ARRAY_SIZE(commands), argc, argv);
 }

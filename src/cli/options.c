@@ -136,3 +136,32 @@ int cli_parse(const char *usage, const struct cli_option *options, size_t n, int
 	*ret_rest = optind;
 	return 0;
 }
+
+static void print_commands(FILE *to, const char *verb, const struct cli_verb *commands, size_t n)
+{
+	fprintf(to, "Usage: podvm %s COMMAND [OPTIONS] [ARGUMENTS]\n\nCommands:\n", verb);
+	for (size_t i = 0; i < n; i++)
+		fprintf(to, "  %-10s%s\n", commands[i].name, commands[i].summary);
+}
+
+int cli_group(struct cli *cli, const char *verb, const struct cli_verb *commands, size_t n,
+	      int argc, char **argv)
+{
+	struct err e = { 0 };
+	char quoted[64];
+
+	if (argc < 2) {
+		print_commands(stderr, verb, commands, n);
+		return CLI_FAILED;
+	}
+	if (str_eq(argv[1], "--help") || str_eq(argv[1], "-h")) {
+		print_commands(stdout, verb, commands, n);
+		return 0;
+	}
+	for (size_t i = 0; i < n; i++)
+		if (str_eq(argv[1], commands[i].name))
+			return commands[i].main(cli, argc - 1, argv + 1);
+	err_set(&e, -EINVAL, "unknown command %s", log_quote(quoted, sizeof(quoted), argv[1]));
+	err_hint(&e, "'podvm %s --help' lists the commands", verb);
+	return cli_fail(&e);
+}

@@ -16,8 +16,6 @@
 #include "proto/control.pb-c.h"
 #include "storage/direct_volume.h"
 
-#define USAGE "podvm volume add|remove|stats|resize [OPTIONS]"
-
 /* What the options of a subcommand say. */
 struct volume_args {
 	const char *path;
@@ -134,19 +132,11 @@ static int resize(struct cli *cli, const struct volume_args *a, struct err *e)
 	return call(cli, a, "GrowVolume", &req.base, NULL, e);
 }
 
-static const struct {
-	const char *name;
-	const char *usage;
-	int (*run)(struct cli *cli, const struct volume_args *a, struct err *e);
-} commands[] = {
-	{ "add", "podvm volume add --volume-path PATH --mount-info JSON", add },
-	{ "remove", "podvm volume remove --volume-path PATH", forget },
-	{ "stats", "podvm volume stats --volume-path PATH", stats },
-	{ "resize", "podvm volume resize --volume-path PATH --size BYTES", resize },
-};
-
-static int run(struct cli *cli, size_t i, int argc, char **argv, struct err *e)
+static int run(struct cli *cli, const char *usage,
+	       int (*command)(struct cli *cli, const struct volume_args *a, struct err *e),
+	       int argc, char **argv)
 {
+	struct err e = { 0 };
 	struct volume_args a = { 0 };
 	const struct cli_option options[] = {
 		{ "volume-path", 0, CLI_STRING, &a.path, "PATH",
@@ -156,39 +146,47 @@ static int run(struct cli *cli, size_t i, int argc, char **argv, struct err *e)
 		{ "size", 0, CLI_SIZE, &a.size, "BYTES", "How large the device is now" },
 	};
 	int rest = 0;
-	int r = cli_parse(commands[i].usage, options, ARRAY_SIZE(options), argc, argv, &rest, e);
+	int r = cli_parse(usage, options, ARRAY_SIZE(options), argc, argv, &rest, &e);
 
 	if (r == CLI_HELP_SHOWN)
 		return 0;
-	if (r < 0)
-		return r;
-	if (str_empty(a.path) || *a.path != '/' || rest < argc) {
-		err_set(e, -EINVAL, "--volume-path has to be an absolute path");
-		err_hint(e, "usage: %s", commands[i].usage);
-		return -EINVAL;
+	if (r == 0 && (str_empty(a.path) || *a.path != '/' || rest < argc)) {
+		r = err_set(&e, -EINVAL, "--volume-path has to be an absolute path");
+		err_hint(&e, "usage: %s", usage);
 	}
-	return commands[i].run(cli, &a, e);
+	if (r == 0)
+		r = command(cli, &a, &e);
+	return r < 0 ? cli_fail(&e) : 0;
 }
 
-static void print_help(FILE *to)
+static int volume_add(struct cli *cli, int argc, char **argv)
 {
-	fputs("Usage: " USAGE "\n\n", to);
-	for (size_t i = 0; i < ARRAY_SIZE(commands); i++)
-		fprintf(to, "  %s\n", commands[i].usage);
+	return run(cli, "podvm volume add --volume-path PATH --mount-info JSON", add, argc, argv);
 }
+
+static int volume_remove(struct cli *cli, int argc, char **argv)
+{
+	return run(cli, "podvm volume remove --volume-path PATH", forget, argc, argv);
+}
+
+static int volume_stats(struct cli *cli, int argc, char **argv)
+{
+	return run(cli, "podvm volume stats --volume-path PATH", stats, argc, argv);
+}
+
+static int volume_resize(struct cli *cli, int argc, char **argv)
+{
+	return run(cli, "podvm volume resize --volume-path PATH --size BYTES", resize, argc, argv);
+}
+
+static const struct cli_verb commands[] = {
+	{ "add", volume_add, "Say what a volume of the kubelet really is" },
+	{ "remove", volume_remove, "Forget it" },
+	{ "stats", volume_stats, "Show how much of it is in use" },
+	{ "resize", volume_resize, "Make use of a device that has grown" },
+};
 
 int cli_volume(struct cli *cli, int argc, char **argv)
 {
-	struct err e = { 0 };
-
-	if (argc > 1 && (str_eq(argv[1], "--help") || str_eq(argv[1], "-h"))) {
-		print_help(stdout);
-		return 0;
-	}
-	for (size_t i = 0; argc > 1 && i < ARRAY_SIZE(commands); i++)
-		if (str_eq(argv[1], commands[i].name))
-			return run(cli, i, argc - 1, argv + 1, &e) < 0 ? cli_fail(&e) : 0;
-	err_set(&e, -EINVAL, "what is to be done with volumes?");
-	err_hint(&e, "usage: " USAGE);
-	return cli_fail(&e);
+	return cli_group(cli, "volume", commands, ARRAY_SIZE(commands), argc, argv);
 }
