@@ -4,11 +4,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/close_range.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/spawn.h"
 
 struct child {
 	struct reaper_entry entry;
@@ -122,14 +122,9 @@ __attribute__((noreturn)) static void worker_main(int (*fn)(void *arg, struct er
 						  int result_fd)
 {
 	struct err e = { 0 };
-	sigset_t none;
 
 	/* The loop's handlers and descriptors belong to the parent. */
-	for (int sig = 1; sig < NSIG; sig++)
-		if (sig != SIGKILL && sig != SIGSTOP)
-			signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	spawn_reset_signals();
 	if (result_fd != 3 && dup3(result_fd, 3, O_CLOEXEC) < 0)
 		_exit(2);
 	close_range(4, ~0U, 0);

@@ -96,7 +96,7 @@ static int child_fds(const struct spawn *s, int *status_fd)
 	return 0;
 }
 
-static void reset_signals(void)
+void spawn_reset_signals(void)
 {
 	static const unsigned long default_action[4]; /* struct kernel_sigaction: SIG_DFL */
 	sigset_t none;
@@ -125,7 +125,7 @@ __attribute__((noreturn)) static void child_main(const struct spawn *s, const ch
 {
 	int code = 0;
 
-	reset_signals();
+	spawn_reset_signals();
 	if (s->new_session)
 		setsid();
 	if (s->cgroup_fd >= 0 && write(s->cgroup_fd, "0", 1) < 0)

@@ -92,6 +92,9 @@ int spawn_wait(int pidfd, int timeout_ms);
  */
 int spawn_run(struct spawn *s, int timeout_ms, char **out, struct err *e);
 
+/** spawn_reset_signals() - In a child: no signal is handled, ignored or blocked any more */
+void spawn_reset_signals(void);
+
 /** find_program() - Path of a program in PATH (and the sbin directories), or -ENOENT */
 int find_program(const char *name, char **ret_path);
 

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/spawn.h"
 
 /* The child's end of the result socket. */
 #define RESULT_FD 3
@@ -90,14 +91,9 @@ __attribute__((noreturn)) static void child_main(work_fn fn, void *arg, int fd, 
 {
 	struct work_result result = { 0 };
 	struct message m = { 0 };
-	sigset_t none;
 
 	/* The loop's handlers belong to the parent. */
-	for (int sig = 1; sig < NSIG; sig++)
-		if (sig != SIGKILL && sig != SIGSTOP)
-			signal(sig, SIG_DFL);
-	sigemptyset(&none);
-	sigprocmask(SIG_SETMASK, &none, NULL);
+	spawn_reset_signals();
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	if (getppid() != parent || (fd != RESULT_FD && dup3(fd, RESULT_FD, O_CLOEXEC) < 0))
 		_exit(1);

@@ -280,7 +280,7 @@ assert_netns_restored() {
 	mount -t tmpfs -o size=64k full "$E2E/cache"
 	run -0 ctr_run --rm $image full sh -c 'echo in the machine; grep " / " /proc/mounts'
 	assert_match "$output" 'in the machine'
-	assert_match "$output" ' / virtiofs '
+	assert_match "$output" ' / fuse '
 	until_true 30 grep -q "level=warn.*no space in $E2E/cache" "$CONTAINERD/log"
 	assert_equal "$(find "$E2E/cache" -type f -size +0)" ""
 	unmount "$E2E/cache"
