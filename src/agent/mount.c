@@ -130,11 +130,16 @@ int storage_check(const Podvm__Agent__V1__Storage *s, struct err *e)
 	return check_part(s, e);
 }
 
+/* A disk may be mounted at several places: FNV-1a of the place tells their devices apart. */
 bool storage_verity_name(const Podvm__Agent__V1__Storage *s, char name[DM_NAME_MAX])
 {
+	uint32_t hash = 2166136261;
+
 	if (!s->verity)
 		return false;
-	snprintf(name, DM_NAME_MAX, "podvm-%s-%.64s-%u", s->driver, s->source, s->part);
+	for (const char *p = s->mount_point; *p; p++)
+		hash = (hash ^ (unsigned char)*p) * 16777619;
+	snprintf(name, DM_NAME_MAX, "podvm-%s-%.64s-%u-%08x", s->driver, s->source, s->part, hash);
 	return true;
 }
 

@@ -240,6 +240,8 @@ static int add_mount(struct storages *st, const struct container_mount *m)
 		r = storages_option(st, "%s", m->options->v[i]);
 	if (r == 0 && m->directory)
 		r = storages_directory(st, m->directory, m->mode, m->uid, m->gid);
+	if (r == 0 && m->part)
+		storages_part(st, 0, m->part);
 	if (r == 0 && m->fs_group)
 		storages_fs_group(st, m->fs_group, m->fs_group_on_mismatch);
 	return r;

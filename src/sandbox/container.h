@@ -68,6 +68,7 @@ enum container_scratch {
  * struct container_mount - Something that is mounted for a container below the guest's /run/podvm
  * @driver, @source, @fstype, @mount_point: As in Storage of the agent protocol
  * @options:	Of the mount, or NULL
+ * @part:	How the guest checks it, or NULL; its @data is 0 if it doesn't
  * @directory:	That is to be there in it, or NULL
  * @mode, @uid, @gid: Of that when it's made
  * @fs_group:	Group that gets the files, 0: none
@@ -82,6 +83,7 @@ struct container_mount {
 	const char *fstype;
 	const char *mount_point;
 	const struct strv *options;
+	const struct disk_part *part;
 	const char *directory;
 	mode_t mode;
 	uid_t uid;

@@ -52,6 +52,7 @@ static bool is_harmless(const char *option)
 	static const char *const prefixes[] = {
 		"workdir=",
 		"index=",
+		"fsync=",
 		"xino=",
 		"uuid=",
 		"nfs_export=",

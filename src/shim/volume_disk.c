@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -17,9 +18,12 @@
 #include "storage/direct_volume.h"
 #include "storage/lock.h"
 #include "storage/scratch.h"
+#include "storage/snapshot.h"
 
 #define WORK_MS ((uint64_t)120 * 1000)
-#define LOCK_MS 10000
+/* A large image is copied, perhaps by another process that we wait for. */
+#define IMAGE_WORK_MS ((uint64_t)3600 * 1000)
+#define LOCK_MS	      10000
 
 /* Disks of the machine that are left for the root file systems of more containers. */
 #define RESERVED_DISKS 12
@@ -31,6 +35,9 @@
  * @templates, @size: ...and how a new one is made
  * @device:	Device or file
  * @readonly:	It's not written to
+ * @layers:	Of an image: directories, top first
+ * @cache:	...and where files of them are kept
+ * @part:	...and how the guest checks it, in memory that is shared with the child
  * @direct:	What the CSI driver has said
  * @options:	Of an emptyDir's mount
  * @mode, @uid, @gid: Of the directory of an emptyDir
@@ -44,6 +51,9 @@ struct volume_disk {
 	uint64_t size;
 	char *device;
 	bool readonly;
+	struct strv layers;
+	struct snapshot_cache cache;
+	struct disk_part *part;
 	struct direct_volume direct;
 	struct strv options;
 	mode_t mode;
@@ -64,6 +74,9 @@ void volume_disk_free(struct volume_disk *d)
 		disk_set_free(d->set);
 	direct_volume_done(&d->direct);
 	strv_done(&d->options);
+	strv_done(&d->layers);
+	if (d->part)
+		munmap(d->part, sizeof(*d->part));
 	free(d->dir);
 	free(d->templates);
 	free(d->device);
@@ -106,10 +119,31 @@ static int open_device(const struct volume_disk *d, struct err *e)
 	return TAKE_FD(fd);
 }
 
+/* All layers in one file: nobody writes to it, so the guest needs no overlay. */
+static int open_image(const struct volume_disk *d, struct err *e)
+{
+	_cleanup_(snapshot_file_done) struct snapshot_file file = SNAPSHOT_FILE_INIT;
+	int r = snapshot_image(&d->cache, d->layers.v, d->layers.n, &file, e);
+
+	if (r < 0) {
+		err_hint(e, "With rootfs = virtiofs in podvm.conf it's shared instead.");
+		return err_wrap(e, "an image that is a volume");
+	}
+	if (file.parts.n > 0)
+		*d->part = file.parts.v[0];
+	return TAKE_FD(file.fd);
+}
+
+static int open_any(const struct volume_disk *d, struct err *e)
+{
+	if (d->layers.n > 0)
+		return open_image(d, e);
+	return d->dir ? scratch_open_volume(d->dir, d->templates, d->size, e) : open_device(d, e);
+}
+
 static int open_disk(void *arg, struct work_result *result, struct err *e)
 {
-	const struct volume_disk *d = arg;
-	int fd = d->dir ? scratch_open_volume(d->dir, d->templates, d->size, e) : open_device(d, e);
+	int fd = open_any(arg, e);
 
 	if (fd < 0)
 		return fd;
@@ -149,8 +183,8 @@ static void on_opened(void *data, struct work_result *result, const struct err *
 
 static int begin(struct volume_disk *d, struct err *e)
 {
-	return work_new(d->v->shim->loop, "opening the disk of a volume", open_disk, d, WORK_MS,
-			on_opened, d, &d->work, e);
+	return work_new(d->v->shim->loop, "opening the disk of a volume", open_disk, d,
+			d->layers.n > 0 ? IMAGE_WORK_MS : WORK_MS, on_opened, d, &d->work, e);
 }
 
 /* A volume that is a disk; on failure it's forgotten. */
@@ -246,6 +280,52 @@ static int use_direct(struct task *t, const char *dir, struct pod_volume **ret, 
 	return r;
 }
 
+/* ---- images ---- */
+
+static int fill_image(struct volume_disk *d, const struct volume_source *s)
+{
+	const struct config *config = &d->v->shim->pod.config;
+
+	d->readonly = true;
+	d->cache = (struct snapshot_cache){
+		.dir = config->cache,
+		.verity = config->verity,
+		.rules = { .max_bytes = config->cache_size, .max_age = config->cache_age / 1000 },
+	};
+	d->part = mmap(NULL, sizeof(*d->part), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS,
+		       -1, 0);
+	if (d->part == MAP_FAILED) {
+		d->part = NULL;
+		return -ENOMEM;
+	}
+	for (size_t i = 0; i < s->layers.n; i++)
+		if (strv_add(&d->layers, s->layers.v[i]) < 0)
+			return -ENOMEM;
+	return strv_add(&d->options, "ro");
+}
+
+/* What isn't to be a disk is shared, read-only like every image. */
+static int use_image(struct task *t, const struct volume_source *s, struct pod_volume **ret,
+		     struct err *e)
+{
+	struct shim *shim = t->shim;
+	struct volume_disk *d;
+	int r;
+
+	*ret = volume_find(shim->volumes, s->volume);
+	if (*ret || shim->pod.config.rootfs == CONFIG_ROOTFS_VIRTIOFS ||
+	    disks_room(shim->pod.sandbox) <= RESERVED_DISKS)
+		return 0;
+	r = disk_new(shim, VOLUME_IMAGE, s->volume, &d, e);
+	if (r < 0)
+		return r;
+	*ret = d->v;
+	r = fill_image(d, s) < 0 ? err_oom(e) : begin(d, e);
+	if (r < 0)
+		volume_drop(d->v);
+	return r;
+}
+
 /* ---- mounts ---- */
 
 static bool is_mounted(const struct task *t, const struct pod_volume *v)
@@ -256,14 +336,22 @@ static bool is_mounted(const struct task *t, const struct pod_volume *v)
 	return false;
 }
 
+static const char *disk_fstype(const struct volume_disk *d)
+{
+	if (d->layers.n > 0)
+		return "erofs";
+	return d->dir ? "ext4" : d->direct.fstype;
+}
+
 /* The disk itself: its address is filled in when it's known. */
 static void mount_disk(struct task *t, struct pod_volume *v)
 {
 	const struct volume_disk *d = v->disk;
 	struct container_mount m = {
-		.fstype = d->dir ? "ext4" : d->direct.fstype,
+		.fstype = disk_fstype(d),
 		.mount_point = v->path,
-		.options = d->dir ? &d->options : &d->direct.options,
+		.options = d->options.n > 0 ? &d->options : &d->direct.options,
+		.part = d->part,
 		.fs_group = d->direct.fs_group,
 		.fs_group_on_mismatch = d->direct.fs_group_on_mismatch,
 	};
@@ -293,6 +381,11 @@ static const char *mount_part(struct task *t, const struct pod_volume *v, const 
 	const struct container_mount none = { 0 };
 	const char *path;
 
+	/* Nobody can make a link in an image, nor has a part of it to be made. */
+	if (d->layers.n > 0)
+		return strv_addf(paths, "%s/%s", top, part) < 0
+			       ? NULL
+			       : volume_mount_part(t, paths->v[paths->n - 1], &none);
 	if (strv_addf(paths, "/%s", part) < 0)
 		return NULL;
 	whole.directory = paths->v[paths->n - 1];
@@ -325,6 +418,8 @@ int volume_disk_bind(struct task *t, const struct spec_bind *b, const struct vol
 
 	if (s->kind == VOLUME_EMPTYDIR)
 		r = use_emptydir(t, s, &v, e);
+	else if (s->kind == VOLUME_IMAGE)
+		r = use_image(t, s, &v, e);
 	else
 		r = use_direct(t, s->volume ?: b->source, &v, e);
 	if (r < 0 || !v || !v->disk)

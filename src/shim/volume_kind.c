@@ -17,16 +17,19 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/volume_tree.h"
+#include "shim/mountinfo.h"
+#include "shim/rootfs_plan.h"
 #include "storage/scratch.h"
 
-#define MOUNTINFO_MAX ((size_t)16 << 20)
-#define DEPTH_MAX     8
-#define EMPTY_DIR     "pods/*/volumes/kubernetes.io~empty-dir/*"
+#define DEPTH_MAX    8
+#define EMPTY_DIR    "pods/*/volumes/kubernetes.io~empty-dir/*"
+#define IMAGE_VOLUME "image-volumes/*/*"
 
 void volume_source_done(struct volume_source *s)
 {
 	free(s->name);
 	free(s->volume);
+	strv_done(&s->layers);
 	*s = (struct volume_source){ 0 };
 }
 
@@ -178,129 +181,34 @@ static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret
 	return 0;
 }
 
-/* The next field of a line of mountinfo; @p is moved behind it. */
-static const char *next_field(const char **p, size_t *len)
-{
-	const char *field = *p;
-
-	*len = strcspn(field, " \n");
-	*p = field + *len + (field[*len] == ' ');
-	return field;
-}
-
-/* Spaces and the like are written as \ooo. */
-static char *unescape(const char *text, size_t len)
-{
-	char *out = malloc(len + 1);
-	size_t n = 0;
-
-	for (size_t i = 0; out && i < len; i++) {
-		unsigned int c;
-
-		if (text[i] == '\\' && len - i >= 4 && sscanf(text + i + 1, "%3o", &c) == 1) {
-			out[n++] = (char)c;
-			i += 3;
-		} else {
-			out[n++] = text[i];
-		}
-	}
-	if (out)
-		out[n] = '\0';
-	return out;
-}
-
-/* The nth field of a line: id, parent, device, root, mount point, ... */
-static const char *nth_field(const char *line, int n, size_t *len)
-{
-	const char *field = line;
-
-	while (n-- > 0)
-		field = next_field(&line, len);
-	return field;
-}
-
-static const char *next_line(const char *line)
-{
-	line += strcspn(line, "\n");
-	return line + (*line == '\n');
-}
-
-static bool is_below(const char *path, const char *dir)
-{
-	size_t len = str_eq(dir, "/") ? 0 : strlen(dir);
-
-	return strncmp(path, dir, len) == 0 && path[len] == '/' && path[len + 1];
-}
-
-int volume_mounted_below(const char *mountinfo, const char *path)
-{
-	for (const char *line = mountinfo; *line; line = next_line(line)) {
-		size_t len = 0;
-		const char *field = nth_field(line, 5, &len);
-		_cleanup_(freep) char *point = unescape(field, len);
-
-		if (!point)
-			return -ENOMEM;
-		if (is_below(point, path))
-			return 1;
-	}
-	return 0;
-}
-
-int volume_has_mounts(const char *source, bool *ret, struct err *e)
-{
-	_cleanup_(freep) char *path = realpath(source, NULL);
-	_cleanup_(freep) char *text = NULL;
-	int r = path ? 0 : -errno;
-
-	if (r == 0)
-		r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
-	if (r == 0)
-		r = volume_mounted_below(text, path);
-	if (r < 0)
-		return err_errno(e, r, "cannot find out what is mounted below %s", source);
-	*ret = r > 0;
-	return 0;
-}
-
-char *volume_fs_path(const char *mountinfo, uint64_t id, const char *path)
-{
-	for (const char *line = mountinfo; *line; line = next_line(line)) {
-		size_t root_len = 0;
-		size_t point_len = 0;
-		const char *root = nth_field(line, 4, &root_len);
-		const char *field = nth_field(line, 5, &point_len);
-		_cleanup_(freep) char *top = NULL;
-		_cleanup_(freep) char *point = NULL;
-
-		if (strtoull(line, NULL, 10) != id || root_len == 0 || *root != '/')
-			continue;
-		top = unescape(root, root_len);
-		point = unescape(field, point_len);
-		if (!top || !point || (!str_eq(path, point) && !is_below(path, point)))
-			return NULL;
-		return str_printf("%s%s", str_eq(top, "/") ? "" : top,
-				  path + (str_eq(point, "/") ? 0 : strlen(point)));
-	}
-	return NULL;
-}
-
-/* Where on its file system something is. */
-static int fs_path(int fd, const char *mountinfo, char **ret, struct err *e)
+/* The path of an open file, and the mount that it's in. */
+static int locate(int fd, char path[PATH_MAX], uint64_t *id, struct err *e)
 {
 	char link[32];
-	char path[PATH_MAX];
 	struct statx st;
 	ssize_t n;
 
 	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0 || !(st.stx_mask & STATX_MNT_ID))
 		return err_errno(e, -errno, "cannot find out about a mount");
 	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, sizeof(path));
-	if (n < 0 || (size_t)n == sizeof(path))
+	n = readlink(link, path, PATH_MAX);
+	if (n < 0 || n == PATH_MAX)
 		return err_errno(e, n < 0 ? -errno : -ENAMETOOLONG, "cannot find a path");
 	path[n] = '\0';
-	*ret = volume_fs_path(mountinfo, st.stx_mnt_id, path);
+	*id = st.stx_mnt_id;
+	return 0;
+}
+
+/* Where on its file system something is. */
+static int fs_path(int fd, const char *mountinfo, char **ret, struct err *e)
+{
+	char path[PATH_MAX];
+	uint64_t id;
+	int r = locate(fd, path, &id, e);
+
+	if (r < 0)
+		return r;
+	*ret = mountinfo_fs_path(mountinfo, id, path);
 	return *ret ? 0 : err_set(e, -ENOENT, "cannot find the mount of %s", path);
 }
 
@@ -381,9 +289,9 @@ static int find_volume(const char *path, int fd, struct volume_source *ret, stru
 	volumes = str_printf("%.*svolumes", (int)(pods - path), path);
 	if (!volumes || list_volumes(volumes, name, (int)strcspn(name, "/"), &dirs) < 0)
 		return err_oom(e);
-	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
+	r = mountinfo_read(&text, e);
 	if (r < 0)
-		return err_errno(e, r, "cannot read mountinfo");
+		return r;
 	for (size_t i = 0; r == 0 && !ret->name && i < dirs.n; i++) {
 		r = find_in_volume(fd, dirs.v[i], text, &ret->name, e);
 		if (r == 0 && ret->name && str_set(&ret->volume, dirs.v[i]) < 0)
@@ -417,6 +325,70 @@ static int look_at_subpath(const char *path, int fd, struct volume_source *ret, 
 	ret->uid = whole.uid;
 	ret->gid = whole.gid;
 	return 0;
+}
+
+/* ---- images ---- */
+
+static bool is_empty(const char *path)
+{
+	_cleanup_(closedirp) DIR *dir = opendir(path);
+	struct dirent *d;
+
+	while (dir && (d = readdir(dir)))
+		if (!str_eq(d->d_name, ".") && !str_eq(d->d_name, ".."))
+			return false;
+	return dir;
+}
+
+/* The layers of an overlay, from its options; none if there is anything else to it. */
+static int overlay_layers(const char *options, struct strv *ret)
+{
+	_cleanup_(rootfs_plan_done) struct rootfs_plan plan = { 0 };
+	Containerd__Types__Mount overlay = CONTAINERD__TYPES__MOUNT__INIT;
+	Containerd__Types__Mount *mounts[] = { &overlay };
+	_cleanup_(strv_done) struct strv list = { 0 };
+	_cleanup_(freep) char *copy = strdup(options);
+	char *rest = copy;
+	char *option;
+	int r = copy ? 0 : -ENOMEM;
+
+	while (r == 0 && (option = strsep(&rest, ",")))
+		r = strv_add(&list, option);
+	if (r < 0)
+		return r;
+	overlay.type = (char *)"overlay";
+	overlay.options = list.v;
+	overlay.n_options = list.n;
+	r = rootfs_plan(mounts, 1, &plan);
+	if (r < 0 || plan.kind != ROOTFS_LAYERS || (plan.upper && !is_empty(plan.upper)))
+		return r;
+	*ret = plan.layers;
+	plan.layers = (struct strv){ 0 };
+	return 0;
+}
+
+/* containerd mounts an image as a snapshot that nobody writes to, and makes a bind mount of that. */
+static int look_at_image(int fd, struct volume_source *ret, struct err *e)
+{
+	_cleanup_(mountinfo_done) struct mountinfo m = { 0 };
+	_cleanup_(freep) char *text = NULL;
+	char path[PATH_MAX];
+	uint64_t id;
+	int r = mountinfo_read(&text, e);
+
+	if (r == 0)
+		r = locate(fd, path, &id, e);
+	if (r < 0)
+		return r;
+	r = mountinfo_find(text, id, &m);
+	if (r == 0 && path_ends(m.point, IMAGE_VOLUME) && str_eq(m.fstype, "overlay"))
+		r = overlay_layers(m.options, &ret->layers);
+	if (r < 0 || ret->layers.n == 0)
+		return r == -ENOMEM ? err_oom(e) : 0;
+	ret->kind = VOLUME_IMAGE;
+	ret->name = strdup(path + MIN(strlen(m.point) + 1, strlen(path)));
+	ret->volume = TAKE_PTR(m.point);
+	return ret->name ? 0 : err_oom(e);
 }
 
 /* ---- kinds ---- */
@@ -485,6 +457,8 @@ static int look_at_directory(const char *path, int fd, struct volume_source *ret
 	}
 	if (path_ends(path, EMPTY_DIR))
 		return look_at_empty_dir(path, fd, ret, e);
+	if (strstr(path, "/image-volumes/"))
+		return look_at_image(fd, ret, e);
 	return look_at_subpath(path, fd, ret, e);
 }
 

@@ -12,6 +12,8 @@
  *				a file system in the guest's memory
  *	volumes/kubernetes.io~empty-dir/NAME, a directory of the host's disk
  *				a disk of the pod, if nobody has put files there (volume_disk.h)
+ *	image-volumes/SANDBOX/IMAGE, an overlay to whose upper directory nobody has written
+ *				a disk with the image (containerd's, below its state directory)
  *	volume-subpaths/VOLUME/CONTAINER/N
  *				a directory or file of a volume, which is found by what is mounted
  *	containers/NAME/ID	a termination log
@@ -28,6 +30,7 @@
 #include <sys/types.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 enum volume_kind {
 	VOLUME_SHARE,
@@ -35,6 +38,7 @@ enum volume_kind {
 	VOLUME_MEMORY,
 	VOLUME_MEMORY_PART,
 	VOLUME_EMPTYDIR,
+	VOLUME_IMAGE,
 	VOLUME_FILE,
 	VOLUME_TERMINATION,
 	VOLUME_DEVICE,
@@ -47,7 +51,9 @@ enum volume_kind {
  * @dev, @ino:	Of a termination log
  * @size, @inodes: Of the tmpfs, 0: no limit
  * @name:	Of a device, below /dev; of a part of a volume, its path in it; to be freed
- * @volume:	Of a part, and of an emptyDir on the disk: directory of the volume; to be freed
+ * @volume:	Of a part, of an emptyDir on the disk, and of an image: directory of the volume; to
+ *be freed
+ * @layers:	Of an image: their directories, top first
  * @mode, @uid, @gid: Of a directory
  * @rdev:	Of a block device
  * @files:	Of an emptyDir on the disk: somebody has put files there
@@ -65,6 +71,7 @@ struct volume_source {
 	bool files;
 	char *name;
 	char *volume;
+	struct strv layers;
 };
 
 /**
@@ -90,34 +97,5 @@ void volume_source_done(struct volume_source *s);
  * Return: A new string, or NULL when out of memory
  */
 char *volume_device_name(dev_t rdev, const char *path);
-
-/**
- * volume_fs_path() - Path of a file in its file system, from mountinfo
- * @mountinfo:	Text of /proc/self/mountinfo
- * @id:		Id of the mount that it's in
- * @path:	Its path, without symbolic links
- *
- * Return: A new string, empty for the root, or NULL when there is none or out of memory
- */
-char *volume_fs_path(const char *mountinfo, uint64_t id, const char *path);
-
-/**
- * volume_mounted_below() - Is something mounted below a directory?
- * @mountinfo:	Text of /proc/self/mountinfo
- * @path:	The directory, without symbolic links
- *
- * Return: 1, 0 or -ENOMEM
- */
-int volume_mounted_below(const char *mountinfo, const char *path);
-
-/**
- * volume_has_mounts() - Is something mounted below the source of a mount on this host?
- * @source:	The source
- * @ret:	Result
- * @e:		Says why that can't be found out
- *
- * Return: 0 or a negative errno
- */
-int volume_has_mounts(const char *source, bool *ret, struct err *e);
 
 #endif

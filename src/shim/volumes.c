@@ -14,6 +14,7 @@
 #include "base/log.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/volume.h"
+#include "shim/mountinfo.h"
 #include "shim/volume_disk.h"
 #include "shim/volumes_internal.h"
 #include "storage/virtiofs.h"
@@ -396,7 +397,7 @@ static int share_access(const struct spec_bind *b, enum virtiofs_access *ret, st
 	*ret = b->readonly ? VIRTIOFS_READONLY_ALL : VIRTIOFS_WRITABLE;
 	if (!b->readonly || b->deep)
 		return 0;
-	r = volume_has_mounts(b->source, &below, e);
+	r = mountinfo_has_below(b->source, &below, e);
 	if (r < 0 || !below)
 		return r;
 	*ret = VIRTIOFS_READONLY;
@@ -453,6 +454,7 @@ static int bind_source(struct task *t, const struct spec_bind *b, size_t number,
 	case VOLUME_BLOCK:
 		return bind_block(t, b, s, e);
 	case VOLUME_EMPTYDIR:
+	case VOLUME_IMAGE:
 	case VOLUME_SHARE:
 		break;
 	}

@@ -23,6 +23,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "shim/mountinfo.h"
 #include "shim/volume_kind.h"
 
 #define POD "pods/8a1f/"
@@ -293,6 +294,67 @@ static void test_subpath_of_something_else(void **state)
 	assert_int_equal(look(f, f->path, "/etc/one.conf", true), VOLUME_FILE);
 }
 
+#define IMAGE_MOUNT "state/image-volumes/5a/9b"
+
+/* As containerd mounts one: nobody writes to its upper directory. */
+static void mount_image(struct fixture *f, const char *point)
+{
+	_cleanup_(freep) char *options = NULL;
+
+	options = str_printf("lowerdir=%s/top:%s/base,upperdir=%s/upper,workdir=%s/work", f->root,
+			     f->root, f->root, f->root);
+	make_dir(f, "top");
+	make_dir(f, "base");
+	make_dir(f, "base/a");
+	make_dir(f, "upper");
+	make_dir(f, "work");
+	assert_int_equal(mkdir_p(at(f, point), 0755), 0);
+	if (mount("overlay", f->path, "overlay", 0, options) < 0)
+		skip();
+}
+
+static void test_image(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *base = str_printf("%s/base", f->root);
+	_cleanup_(freep) char *top = str_printf("%s/top", f->root);
+	_cleanup_(freep) char *whole = NULL;
+
+	mount_image(f, IMAGE_MOUNT);
+	whole = strdup(at(f, IMAGE_MOUNT));
+	assert_int_equal(look(f, whole, "/image", true), VOLUME_IMAGE);
+	assert_string_equal(f->source.volume, whole);
+	assert_string_equal(f->source.name, "");
+	assert_int_equal(f->source.layers.n, 2);
+	assert_string_equal(f->source.layers.v[0], top);
+	assert_string_equal(f->source.layers.v[1], base);
+	assert_int_equal(look(f, at(f, IMAGE_MOUNT "/a"), "/part", true), VOLUME_IMAGE);
+	assert_string_equal(f->source.volume, whole);
+	assert_string_equal(f->source.name, "a");
+}
+
+static void test_images_that_only_look_like_it(void **state)
+{
+	struct fixture *f = *state;
+
+	/* A directory, not mounted yet. */
+	make_dir(f, "state/image-volumes/5a/directory");
+	assert_int_equal(look(f, f->path, "/image", true), VOLUME_SHARE);
+	/* Somebody has written to it. */
+	mount_image(f, IMAGE_MOUNT);
+	make_file(f, IMAGE_MOUNT "/new", 1);
+	assert_int_equal(look(f, at(f, IMAGE_MOUNT), "/image", true), VOLUME_SHARE);
+}
+
+static void test_overlay_elsewhere(void **state)
+{
+	struct fixture *f = *state;
+
+	mount_image(f, "some/image-volumes/5a/9b/rootfs");
+	assert_int_equal(look(f, at(f, "some/image-volumes/5a/9b/rootfs"), "/image", true),
+			 VOLUME_SHARE);
+}
+
 static void test_devices(void **state)
 {
 	struct fixture *f = *state;
@@ -325,19 +387,19 @@ static void test_paths_in_file_systems(void **state)
 				   "44 21 0:40 /a\\040b/c /mnt/x rw - tmpfs tmpfs rw\n"
 				   "444 21 0:41 /other /y rw - tmpfs tmpfs rw\n"
 				   "45 21\n";
-	_cleanup_(freep) char *root = volume_fs_path(text, 21, "/");
-	_cleanup_(freep) char *file = volume_fs_path(text, 21, "/etc/file");
-	_cleanup_(freep) char *part = volume_fs_path(text, 44, "/mnt/x");
-	_cleanup_(freep) char *below = volume_fs_path(text, 44, "/mnt/x/d e");
+	_cleanup_(freep) char *root = mountinfo_fs_path(text, 21, "/");
+	_cleanup_(freep) char *file = mountinfo_fs_path(text, 21, "/etc/file");
+	_cleanup_(freep) char *part = mountinfo_fs_path(text, 44, "/mnt/x");
+	_cleanup_(freep) char *below = mountinfo_fs_path(text, 44, "/mnt/x/d e");
 
 	assert_string_equal(root, "/");
 	assert_string_equal(file, "/etc/file");
 	assert_string_equal(part, "/a b/c");
 	assert_string_equal(below, "/a b/c/d e");
-	assert_null(volume_fs_path(text, 44, "/mnt/xy"));
-	assert_null(volume_fs_path(text, 4, "/"));
-	assert_null(volume_fs_path(text, 45, "/"));
-	assert_null(volume_fs_path("", 21, "/"));
+	assert_null(mountinfo_fs_path(text, 44, "/mnt/xy"));
+	assert_null(mountinfo_fs_path(text, 4, "/"));
+	assert_null(mountinfo_fs_path(text, 45, "/"));
+	assert_null(mountinfo_fs_path("", 21, "/"));
 }
 
 static void test_mounts_below(void **state)
@@ -348,11 +410,35 @@ static void test_mounts_below(void **state)
 				   "46 21 0:41 / /srv/other rw - tmpfs tmpfs rw\n"
 				   "47 21\n";
 
-	assert_int_equal(volume_mounted_below(text, "/"), 1);
-	assert_int_equal(volume_mounted_below(text, "/srv/a b"), 1);
-	assert_int_equal(volume_mounted_below(text, "/srv/a b/c/d"), 0);
-	assert_int_equal(volume_mounted_below(text, "/srv/oth"), 0);
-	assert_int_equal(volume_mounted_below("21 1 8:1 / / rw - ext4 /dev/sda rw\n", "/"), 0);
+	assert_int_equal(mountinfo_below(text, "/"), 1);
+	assert_int_equal(mountinfo_below(text, "/srv/a b"), 1);
+	assert_int_equal(mountinfo_below(text, "/srv/a b/c/d"), 0);
+	assert_int_equal(mountinfo_below(text, "/srv/oth"), 0);
+	assert_int_equal(mountinfo_below("21 1 8:1 / / rw - ext4 /dev/sda rw\n", "/"), 0);
+}
+
+static void test_what_is_mounted(void **state)
+{
+	static const char text[] = "21 1 8:1 / / rw - ext4 /dev/sda rw,errors=remount-ro\n"
+				   "44 21 0:40 / /srv/a\\040b rw shared:3 master:1 - tmpfs - rw\n"
+				   "45 44 0:41 / /broken rw\n"
+				   "46 44 0:41 / /short rw -\n";
+	_cleanup_(mountinfo_done) struct mountinfo root = { 0 };
+	_cleanup_(mountinfo_done) struct mountinfo other = { 0 };
+	_cleanup_(mountinfo_done) struct mountinfo none = { 0 };
+
+	assert_int_equal(mountinfo_find(text, 21, &root), 0);
+	assert_string_equal(root.point, "/");
+	assert_string_equal(root.fstype, "ext4");
+	assert_string_equal(root.options, "rw,errors=remount-ro");
+	assert_int_equal(mountinfo_find(text, 44, &other), 0);
+	assert_string_equal(other.point, "/srv/a b");
+	assert_string_equal(other.fstype, "tmpfs");
+	assert_string_equal(other.options, "rw");
+	assert_int_equal(mountinfo_find(text, 45, &none), -ENOENT);
+	assert_int_equal(mountinfo_find(text, 46, &none), -ENOENT);
+	assert_int_equal(mountinfo_find(text, 4, &none), -ENOENT);
+	assert_int_equal(mountinfo_find("", 21, &none), -ENOENT);
 }
 
 #define TEST(fn) cmocka_unit_test_setup_teardown(fn, setup, teardown)
@@ -371,10 +457,14 @@ int main(void)
 		TEST(test_huge_pages),
 		TEST(test_part_of_memory),
 		TEST(test_subpath_of_something_else),
+		TEST(test_image),
+		TEST(test_images_that_only_look_like_it),
+		TEST(test_overlay_elsewhere),
 		TEST(test_devices),
 		TEST(test_what_no_pod_can_have),
 		cmocka_unit_test(test_paths_in_file_systems),
 		cmocka_unit_test(test_mounts_below),
+		cmocka_unit_test(test_what_is_mounted),
 	};
 
 	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)

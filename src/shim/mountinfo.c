@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "shim/mountinfo.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/cleanup.h"
+#include "base/fd.h"
+#include "base/str.h"
+
+#define MOUNTINFO_MAX ((size_t)16 << 20)
+
+int mountinfo_read(char **ret, struct err *e)
+{
+	int r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, ret, NULL);
+
+	return r < 0 ? err_errno(e, r, "cannot read mountinfo") : 0;
+}
+
+/* The next field of a line of mountinfo; @p is moved behind it. */
+static const char *next_field(const char **p, size_t *len)
+{
+	const char *field = *p;
+
+	*len = strcspn(field, " \n");
+	*p = field + *len + (field[*len] == ' ');
+	return field;
+}
+
+/* Spaces and the like are written as \ooo. */
+static char *unescape(const char *text, size_t len)
+{
+	char *out = malloc(len + 1);
+	size_t n = 0;
+
+	for (size_t i = 0; out && i < len; i++) {
+		unsigned int c;
+
+		if (text[i] == '\\' && len - i >= 4 && sscanf(text + i + 1, "%3o", &c) == 1) {
+			out[n++] = (char)c;
+			i += 3;
+		} else {
+			out[n++] = text[i];
+		}
+	}
+	if (out)
+		out[n] = '\0';
+	return out;
+}
+
+/* The nth field of a line: id, parent, device, root, mount point, ... */
+static const char *nth_field(const char *line, int n, size_t *len)
+{
+	const char *field = line;
+
+	while (n-- > 0)
+		field = next_field(&line, len);
+	return field;
+}
+
+static const char *next_line(const char *line)
+{
+	line += strcspn(line, "\n");
+	return line + (*line == '\n');
+}
+
+static bool is_below(const char *path, const char *dir)
+{
+	size_t len = str_eq(dir, "/") ? 0 : strlen(dir);
+
+	return strncmp(path, dir, len) == 0 && path[len] == '/' && path[len + 1];
+}
+
+int mountinfo_below(const char *mountinfo, const char *path)
+{
+	for (const char *line = mountinfo; *line; line = next_line(line)) {
+		size_t len = 0;
+		const char *field = nth_field(line, 5, &len);
+		_cleanup_(freep) char *point = unescape(field, len);
+
+		if (!point)
+			return -ENOMEM;
+		if (is_below(point, path))
+			return 1;
+	}
+	return 0;
+}
+
+int mountinfo_has_below(const char *source, bool *ret, struct err *e)
+{
+	_cleanup_(freep) char *path = realpath(source, NULL);
+	_cleanup_(freep) char *text = NULL;
+	int r = path ? mountinfo_read(&text, e) : err_errno(e, -errno, "cannot find %s", source);
+
+	if (r < 0)
+		return r;
+	r = mountinfo_below(text, path);
+	if (r < 0)
+		return err_oom(e);
+	*ret = r > 0;
+	return 0;
+}
+
+char *mountinfo_fs_path(const char *mountinfo, uint64_t id, const char *path)
+{
+	for (const char *line = mountinfo; *line; line = next_line(line)) {
+		size_t root_len = 0;
+		size_t point_len = 0;
+		const char *root = nth_field(line, 4, &root_len);
+		const char *field = nth_field(line, 5, &point_len);
+		_cleanup_(freep) char *top = NULL;
+		_cleanup_(freep) char *point = NULL;
+
+		if (strtoull(line, NULL, 10) != id || root_len == 0 || *root != '/')
+			continue;
+		top = unescape(root, root_len);
+		point = unescape(field, point_len);
+		if (!top || !point || (!str_eq(path, point) && !is_below(path, point)))
+			return NULL;
+		return str_printf("%s%s", str_eq(top, "/") ? "" : top,
+				  path + (str_eq(point, "/") ? 0 : strlen(point)));
+	}
+	return NULL;
+}
+
+/* The fields behind the optional ones: file system, source, options. */
+static const char *behind_dash(const char *line)
+{
+	const char *end = line + strcspn(line, "\n");
+	const char *dash = strstr(line, " - ");
+
+	return dash && dash < end ? dash + strlen(" - ") : NULL;
+}
+
+/* The nth field of a line, as it was before it was escaped. */
+static char *copy_field(const char *line, int n)
+{
+	size_t len = 0;
+	const char *field = nth_field(line, n, &len);
+
+	return unescape(field, len);
+}
+
+int mountinfo_find(const char *mountinfo, uint64_t id, struct mountinfo *ret)
+{
+	*ret = (struct mountinfo){ 0 };
+	for (const char *line = mountinfo; *line; line = next_line(line)) {
+		const char *fs = behind_dash(line);
+
+		if (strtoull(line, NULL, 10) != id || !fs)
+			continue;
+		ret->point = copy_field(line, 5);
+		ret->fstype = copy_field(fs, 1);
+		ret->options = copy_field(fs, 3);
+		return ret->point && ret->fstype && ret->options ? 0 : -ENOMEM;
+	}
+	return -ENOENT;
+}
+
+void mountinfo_done(struct mountinfo *m)
+{
+	free(m->point);
+	free(m->fstype);
+	free(m->options);
+	*m = (struct mountinfo){ 0 };
+}

@@ -1,0 +1,68 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#ifndef PODVM_SHIM_MOUNTINFO_H
+#define PODVM_SHIM_MOUNTINFO_H
+
+/* What the kernel says of mounts: /proc/self/mountinfo. */
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/err.h"
+
+/**
+ * struct mountinfo - A mount
+ * @point:	Where it's mounted
+ * @fstype:	Its file system
+ * @options:	...and the options of that, with commas in between
+ */
+struct mountinfo {
+	char *point;
+	char *fstype;
+	char *options;
+};
+
+/** mountinfo_read() - The text for this process' namespace; to be freed. Return: 0 or an errno */
+int mountinfo_read(char **ret, struct err *e);
+
+/**
+ * mountinfo_find() - What is mounted
+ * @mountinfo:	The text
+ * @id:		Id of the mount
+ * @ret:	Result; to be released with mountinfo_done() in any case
+ *
+ * Return: 0, -ENOENT or -ENOMEM
+ */
+int mountinfo_find(const char *mountinfo, uint64_t id, struct mountinfo *ret);
+
+void mountinfo_done(struct mountinfo *m);
+
+/**
+ * mountinfo_fs_path() - Path of a file in its file system, from mountinfo
+ * @mountinfo:	Text of /proc/self/mountinfo
+ * @id:		Id of the mount that it's in
+ * @path:	Its path, without symbolic links
+ *
+ * Return: A new string, empty for the root, or NULL when there is none or out of memory
+ */
+char *mountinfo_fs_path(const char *mountinfo, uint64_t id, const char *path);
+
+/**
+ * mountinfo_below() - Is something mounted below a directory?
+ * @mountinfo:	Text of /proc/self/mountinfo
+ * @path:	The directory, without symbolic links
+ *
+ * Return: 1, 0 or -ENOMEM
+ */
+int mountinfo_below(const char *mountinfo, const char *path);
+
+/**
+ * mountinfo_has_below() - Is something mounted below the source of a mount on this host?
+ * @source:	The source
+ * @ret:	Result
+ * @e:		Says why that can't be found out
+ *
+ * Return: 0 or a negative errno
+ */
+int mountinfo_has_below(const char *source, bool *ret, struct err *e);
+
+#endif
