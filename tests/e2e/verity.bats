@@ -64,7 +64,7 @@ read_data='dd if=/data bs=4k conv=noerror 2>/data.err | tr -d a | wc -c; grep -o
 	local file
 	make_image
 	checked run -d --name changed "oci:$E2E/tmp/layout:data" sleep 1000
-	file=$(find "$E2E/cache/images" -name root.erofs -size +4M)
+	file=$(find "$E2E/cache/images" -name root.erofs -size +4M -newer "$E2E/tmp/data")
 	change_text "$file" "$(head -c 100000 "$E2E/tmp/data")"
 	run -0 checked exec changed sh -c "$read_data"
 	assert_equal "$output" $'0\nInput/output error'
