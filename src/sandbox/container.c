@@ -11,6 +11,7 @@
 #include "base/str.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/disks.h"
+#include "sandbox/sandbox-internal.h"
 #include "sandbox/shares.h"
 #include "sandbox/stages.h"
 #include "sandbox/storages.h"
@@ -29,6 +30,7 @@ struct container {
 	struct disk_set *leaving; /* while it's unplugged, at the end */
 	struct err left;	  /* why it could not be removed */
 	bool in_guest;		  /* CreateContainer was sent */
+	bool alive;		  /* ...and its end isn't known */
 	size_t n_files;		  /* written so far */
 	struct share_wait share_wait;
 	struct ttrpc_pending *call;
@@ -36,6 +38,14 @@ struct container {
 	void (*exited)(void *data, const struct container_exit *exit, const struct err *e);
 	void *exited_data;
 };
+
+static void set_alive(struct container *c, bool alive)
+{
+	if (c->alive == alive)
+		return;
+	c->alive = alive;
+	c->sb->alive += alive ? 1 : -1;
+}
 
 static void on_disks(void *data, const struct err *e)
 {
@@ -184,7 +194,10 @@ static int add_scratch(const struct container *c, struct storages *st, const cha
 	}
 	addr = disk_set_addr(c->disks, c->config->n_disks);
 	r = storages_add(st, addr->driver, addr->source, "ext4", path);
-	return r < 0 ? r : storages_option(st, "discard");
+	if (r == 0)
+		r = storages_option(st, "discard");
+	/* It's nearly empty: where what is gets looked up when it's needed. */
+	return r < 0 ? r : storages_option(st, "no_prefetch_block_bitmaps");
 }
 
 static int add_overlay(const struct container *c, struct storages *st, const char *rootfs)
@@ -293,6 +306,7 @@ static int create(void *obj, struct err *e)
 	if (r < 0)
 		return err_errno(e, r, "cannot send the container to the guest");
 	c->in_guest = true;
+	set_alive(c, true);
 	return STAGE_PENDING;
 }
 
@@ -398,6 +412,8 @@ static void on_removed(void *data, const ProtobufCMessage *msg, const struct err
 	c->call = NULL;
 	if (e)
 		c->left = *e;
+	else
+		set_alive(c, false);
 	c->leaving = TAKE_PTR(c->disks);
 	if (c->leaving)
 		disk_set_unplug(c->leaving, on_unplugged, c);
@@ -445,6 +461,7 @@ static void on_waited(void *data, const ProtobufCMessage *msg, const struct err 
 	if (resp) {
 		exit.status = resp->exit_status;
 		exit.oom_killed = resp->oom_killed;
+		set_alive(c, false);
 	}
 	c->exited(c->exited_data, resp ? &exit : NULL, e);
 }

@@ -18,6 +18,7 @@ enum disk_state { DISK_PLUGGING, DISK_PLUGGED, DISK_UNPLUGGING };
  * @sb:		NULL when the machine is gone
  * @dev, @ino:	The file
  * @readonly:	It may be shared
+ * @kept:	It has a name: what is written to it is there when the machine has ended
  * @unwanted:	It's to be unplugged, as soon as it's plugged
  * @uses:	Those who use it
  * @held:	Its users are being called
@@ -29,6 +30,7 @@ struct disk {
 	dev_t dev;
 	ino_t ino;
 	bool readonly;
+	bool kept;
 	bool unwanted;
 	bool held;
 	enum disk_state state;
@@ -198,6 +200,7 @@ static int plug_new(struct sandbox *sb, const struct vmm_disk *disk, const struc
 	d->dev = st->st_dev;
 	d->ino = st->st_ino;
 	d->readonly = disk->readonly;
+	d->kept = !disk->readonly && st->st_nlink > 0;
 	r = vmm_attach_disk(sandbox_vmm(sb), disk, &d->addr, on_plugged, d, e);
 	if (r < 0) {
 		free(d);
@@ -317,6 +320,16 @@ size_t disks_room(const struct sandbox *sb)
 	for (l = sb->disks.next; l != &sb->disks; l = l->next)
 		n++;
 	return n < VMM_MAX_DISKS ? VMM_MAX_DISKS - n : 0;
+}
+
+bool disks_kept(const struct sandbox *sb)
+{
+	struct disk *d;
+
+	list_for_each (d, &sb->disks, node)
+		if (d->kept)
+			return true;
+	return false;
 }
 
 void disks_close(struct sandbox *sb)

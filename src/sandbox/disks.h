@@ -67,6 +67,9 @@ void disk_set_free(struct disk_set *set);
 /** disks_room() - How many more disks the machine can have */
 size_t disks_room(const struct sandbox *sb);
 
+/** disks_kept() - Whether the machine has a writable disk that is there when it has ended */
+bool disks_kept(const struct sandbox *sb);
+
 /** disks_close() - The machine is gone; sets that are left can only be given up */
 void disks_close(struct sandbox *sb);
 

@@ -53,6 +53,7 @@ struct sandbox {
 	uint64_t guest_memory; /* MemTotal at the boot */
 	struct list growths;   /* struct growth */
 	struct list disks;     /* of containers, see disks.h */
+	unsigned int alive;    /* containers whose processes may run */
 	struct ttrpc_client *agent;
 	bool asked; /* whether it lives, see alive.c */
 	struct ttrpc_pending *call;

@@ -187,6 +187,12 @@ static void on_shutdown(void *data, const ProtobufCMessage *msg, const struct er
 		stopped(sb);
 }
 
+/* Whether the guest may still hold back what somebody will look at when it has ended. */
+static bool has_to_write(const struct sandbox *sb)
+{
+	return sb->alive > 0 || sb->shares_begun || disks_kept(sb);
+}
+
 void sandbox_stop(struct sandbox *sb, unsigned int timeout_ms, void (*done)(void *data), void *data)
 {
 	Podvm__Agent__V1__ShutdownRequest req = PODVM__AGENT__V1__SHUTDOWN_REQUEST__INIT;
@@ -195,7 +201,7 @@ void sandbox_stop(struct sandbox *sb, unsigned int timeout_ms, void (*done)(void
 	sb->stopped = done;
 	sb->stopped_data = data;
 	stages_abort(&sb->stages);
-	if (sb->state == SANDBOX_RUNNING && sb->agent && timeout_ms > 0) {
+	if (sb->state == SANDBOX_RUNNING && sb->agent && timeout_ms > 0 && has_to_write(sb)) {
 		req.timeout_ms = timeout_ms;
 		r = agent_call(sb->agent, "Shutdown", &req.base, timeout_ms, on_shutdown, sb,
 			       &sb->call);

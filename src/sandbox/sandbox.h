@@ -119,6 +119,11 @@ int sandbox_start(struct sandbox *sb, sandbox_done done, void *data);
 
 /**
  * sandbox_stop() - End all containers, let the guest write out its disks, end the machine
+ *
+ * The guest is asked only when it has something to write: a container may still run, or there is a
+ * writable disk with a name or a directory of the host. All that a machine without these could
+ * write to goes with it.
+ *
  * @timeout_ms:	For the guest; then the machine is just ended
  * @done:	Called when nothing runs any more
  */

@@ -19,7 +19,6 @@
 #include "shim/record.h"
 
 #define HOSTNAME_MAX 63
-#define STOP_MS	     3000
 
 /* How many times the CPUs that it starts with a pod may have one day. */
 #define VCPUS_FACTOR 4
@@ -375,13 +374,13 @@ static void on_stopped(void *data)
 	p->started(p->data, &e);
 }
 
-void pod_stop(struct pod *p)
+void pod_stop(struct pod *p, unsigned int timeout_ms)
 {
 	if (p->state != POD_RUNNING && p->state != POD_STARTING)
 		return;
 	p->state = POD_STOPPING;
 	write_state(p, RUNDIR_STOPPING);
-	sandbox_stop(p->sandbox, STOP_MS, on_stopped, p);
+	sandbox_stop(p->sandbox, timeout_ms, on_stopped, p);
 }
 
 void pod_done(struct pod *p)

@@ -109,8 +109,11 @@ uint32_t pod_pid(const struct pod *p);
 /** pod_size() - CPUs and memory that it has now; that's noted in its state as well */
 void pod_size(struct pod *p, unsigned int *vcpus, uint64_t *memory);
 
-/** pod_stop() - End it; the guest gets a moment to write out its disks. @ended will be called */
-void pod_stop(struct pod *p);
+/* For a guest that somebody waits to be rid of. */
+#define POD_STOP_MS 3000
+
+/** pod_stop() - End it; the guest has @timeout_ms to write out its disks. @ended will be called */
+void pod_stop(struct pod *p, unsigned int timeout_ms);
 
 /** pod_done() - End it at once and leave nothing */
 void pod_done(struct pod *p);

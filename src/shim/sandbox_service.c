@@ -181,7 +181,7 @@ HANDLER(serve_stop)
 	if (shim->pod.state == POD_PREPARED)
 		process_lost(&box->init);
 	process_wait(&box->init, call);
-	pod_stop(&shim->pod);
+	pod_stop(&shim->pod, POD_STOP_MS);
 }
 
 HANDLER(serve_wait)

@@ -323,7 +323,7 @@ static void kill_sandbox(struct task *t, uint32_t signum, struct ttrpc_call *cal
 {
 	if (signum != 0 && t->init.state != PROCESS_STOPPED) {
 		process_exited(&t->init, 128 + signum, false);
-		pod_stop(&t->shim->pod);
+		pod_stop(&t->shim->pod, POD_STOP_MS);
 	}
 	service_reply_empty(call);
 }
@@ -340,7 +340,7 @@ static void on_killed(void *data, const ProtobufCMessage *resp, const struct err
 	/* A guest that stands still would keep its pod for ever: its machine is ended. */
 	if (e && e->code == -ETIMEDOUT) {
 		log_error("the guest doesn't answer: it is ended", "sandbox=%s", k->pod->rundir.id);
-		pod_stop(k->pod);
+		pod_stop(k->pod, POD_STOP_MS);
 		service_reply_empty(k->call);
 	} else if (e && e->code != -ENOENT && e->code != -ECONNRESET) {
 		ttrpc_reply_err(k->call, e);

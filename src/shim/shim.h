@@ -115,6 +115,7 @@ struct shim;
  * @sandbox:	It's the pod's sandbox: the machine itself
  * @creating:	Create hasn't been answered
  * @deleting:	Delete hasn't been answered
+ * @ends_pod:	...and is when the machine has ended, because this was all of the pod
  * @oom_told:	TaskOOM was published
  * @limits:	What it may take
  * @collecting:	What has to be told before the exit of its first process is being fetched
@@ -127,6 +128,7 @@ struct task {
 	bool sandbox;
 	bool creating;
 	bool deleting;
+	bool ends_pod;
 	bool paused;
 	bool oom_told;
 	bool collecting;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "proto/events.pb-c.h"
+#include "sandbox/agent_client.h"
 #include "sandbox/container.h"
 #include "shim/create.h"
 #include "shim/mounts.h"
@@ -167,6 +168,8 @@ void task_start(struct task *t, struct ttrpc_call *call)
 
 /* ---- the machine's end ---- */
 
+static void deleted(struct task *t);
+
 static void lose(struct task *t)
 {
 	struct process *p;
@@ -197,6 +200,9 @@ void task_pod_ended(struct shim *shim, const struct err *e)
 	list_for_each_safe (t, tmp, &shim->tasks, node)
 		if (!t->create && t->sandbox)
 			lose(t);
+	list_for_each_safe (t, tmp, &shim->tasks, node)
+		if (t->ends_pod)
+			deleted(t);
 }
 
 /* ---- delete ---- */
@@ -236,10 +242,23 @@ static void on_removed(void *data, const struct err *e)
 	deleted(t);
 }
 
+/* A container that is all there is of the pod: what's left of it in the guest goes with that. */
+static bool is_whole_pod(const struct task *t)
+{
+	const struct list *tasks = &t->shim->tasks;
+
+	return !t->sandbox && tasks->next == &t->node && tasks->prev == &t->node;
+}
+
 static void on_finished(struct process *p)
 {
 	struct task *t = p->task;
 
+	if (t->container && pod_running(&t->shim->pod) && is_whole_pod(t)) {
+		t->ends_pod = true;
+		pod_stop(&t->shim->pod, AGENT_TIMEOUT_MS);
+		return;
+	}
 	if (!t->container || !pod_running(&t->shim->pod) ||
 	    container_remove(t->container, on_removed, t) < 0)
 		deleted(t);

@@ -336,6 +336,28 @@ static void test_room(void **state)
 	disk_set_unplug(set, NULL, NULL);
 }
 
+static void test_what_is_there_when_the_machine_has_ended(void **state)
+{
+	struct fixture *f = *state;
+	int unnamed = open("/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+	struct disk_set *image = plug(f, f->a, -1, STAGE_PENDING);
+	struct disk_set *scratch = plug_writable(f, unnamed);
+	struct disk_set *volume;
+
+	assert_false(disks_kept(f->sandbox));
+	volume = plug_writable(f, f->b);
+	assert_true(disks_kept(f->sandbox));
+	for (int i = 0; i < 3; i++)
+		answer(f, NULL);
+	disk_set_unplug(volume, NULL, NULL);
+	assert_true(disks_kept(f->sandbox));
+	answer(f, NULL);
+	assert_false(disks_kept(f->sandbox));
+	disk_set_unplug(image, NULL, NULL);
+	disk_set_unplug(scratch, NULL, NULL);
+	close(unnamed);
+}
+
 static void test_machine_ends_first(void **state)
 {
 	struct fixture *f = *state;
@@ -372,6 +394,7 @@ int main(void)
 		TEST(test_disk_that_can_not_be_plugged),
 		TEST(test_forgotten_disks_stay),
 		TEST(test_room),
+		TEST(test_what_is_there_when_the_machine_has_ended),
 		TEST(test_machine_ends_first),
 	};
 

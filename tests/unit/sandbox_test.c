@@ -117,6 +117,7 @@ static int setup(void **state)
 	    sandbox_new(f->loop, &f->config, on_lost, f, &f->sandbox) < 0)
 		return -1;
 	f->sandbox->state = SANDBOX_RUNNING;
+	f->sandbox->alive = 1;
 	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox->agent);
 }
 
@@ -170,6 +171,28 @@ static void test_guest_shuts_down(void **state)
 	assert_false(f->stopped);
 	ttrpc_reply(TAKE_PTR(f->shutdown), &resp.base);
 	await(f, &f->stopped);
+}
+
+/* All that its containers could write to goes with it. */
+static void test_guest_with_nothing_to_write_is_not_asked(void **state)
+{
+	struct fixture *f = *state;
+
+	f->sandbox->alive = 0;
+	sandbox_stop(f->sandbox, DEADLINE_MS, on_stopped, f);
+	await(f, &f->stopped);
+	assert_false(f->shutting_down);
+}
+
+static void test_guest_with_a_host_directory_is_asked(void **state)
+{
+	struct fixture *f = *state;
+
+	f->sandbox->alive = 0;
+	f->sandbox->shares_begun = true;
+	sandbox_stop(f->sandbox, DEADLINE_MS, on_stopped, f);
+	await(f, &f->shutting_down);
+	assert_false(f->stopped);
 }
 
 static void test_guest_that_does_not_shut_down(void **state)
@@ -304,6 +327,8 @@ int main(void)
 		TEST(test_slow_call_of_a_guest_that_lives),
 		TEST(test_guest_that_hangs),
 		TEST(test_guest_shuts_down),
+		TEST(test_guest_with_nothing_to_write_is_not_asked),
+		TEST(test_guest_with_a_host_directory_is_asked),
 		TEST(test_guest_that_does_not_shut_down),
 		TEST(test_machine_ends_while_it_is_stopped),
 		TEST(test_machine_ends_before_shutdown_is_answered),
