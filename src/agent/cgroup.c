@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "agent/metrics.h"
@@ -79,21 +80,35 @@ uint64_t cgroup_pod_limit(uint64_t total, uint64_t used)
 	return rest > 2 * reserve ? rest - reserve : rest / 2;
 }
 
-void cgroup_limit_pod(void)
+static void note_use_at_boot(uint64_t total)
 {
 	_cleanup_(freep) char *text = NULL;
+
+	if (file_read(AT_FDCWD, "/proc/meminfo", FILE_LIMIT, &text, NULL) == 0)
+		used_at_boot = total - MIN(total, meminfo_field(text, "MemAvailable"));
+}
+
+void cgroup_limit_pod(void)
+{
+	static uint64_t limited; /* what the guest's memory was then */
+	struct sysinfo info = { 0 };
 	char value[24];
 	uint64_t total;
 
-	if (file_read(AT_FDCWD, "/proc/meminfo", FILE_LIMIT, &text, NULL) < 0)
+	/* Every container asks, and /proc/meminfo is dear. */
+	if (sysinfo(&info) < 0)
 		return;
-	total = meminfo_field(text, "MemTotal");
+	total = (uint64_t)info.totalram * info.mem_unit;
+	if (total == limited)
+		return;
 	if (!used_at_boot)
-		used_at_boot = total - MIN(total, meminfo_field(text, "MemAvailable"));
+		note_use_at_boot(total);
 	snprintf(value, sizeof(value), "%llu",
 		 (unsigned long long)cgroup_pod_limit(total, used_at_boot));
 	if (file_write(AT_FDCWD, DIR_POD "/memory.max", value) < 0)
 		log_warn("cannot limit the memory of the pod", "bytes=%s", value);
+	else
+		limited = total;
 }
 
 static void limit_tasks(void)

@@ -34,6 +34,14 @@
 #define JOURNAL_LARGE	 "size=16"
 #define JOURNAL_LIMIT	 ((uint64_t)256 << 20)
 
+/*
+ * What a container's layer has in it from the beginning, below a directory beside the templates.
+ * mkfs.ext4 puts these next to the root directory. The guest's kernel would look for a place far
+ * from it, in parts of the disk that have to be read and set up first.
+ */
+#define LAYER ".layer"
+static const char *const layer_dirs[] = { LAYER, LAYER "/upper", LAYER "/work" };
+
 /* A file without a name; where O_TMPFILE isn't known its name is removed at once. */
 static int open_unnamed(int dirfd)
 {
@@ -64,7 +72,7 @@ static uint64_t hash_add(uint64_t hash, const void *data, size_t n)
 static int template_name(const char *mkfs, uint64_t size, bool journal, char *out, size_t out_size)
 {
 	static const char options[] = MKFS_FEATURES " " MKFS_EXTENDED " " JOURNAL_SMALL
-						    " " JOURNAL_LARGE;
+						    " " JOURNAL_LARGE " " LAYER " G2";
 	uint64_t hash = 0xcbf29ce484222325;
 	struct stat st;
 
@@ -78,15 +86,26 @@ static int template_name(const char *mkfs, uint64_t size, bool journal, char *ou
 	return 0;
 }
 
-static int format(const char *mkfs, int fd, uint64_t size, bool journal, struct err *e)
+/* A container's root directory is one of them: its mode doesn't depend on our umask. */
+static int make_layer(int dirfd, struct err *e)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(layer_dirs); i++)
+		if ((mkdirat(dirfd, layer_dirs[i], 0755) < 0 && errno != EEXIST) ||
+		    fchmodat(dirfd, layer_dirs[i], 0755, 0) < 0)
+			return err_errno(e, -errno, "cannot make %s", layer_dirs[i]);
+	return 0;
+}
+
+static int format(const char *mkfs, int dirfd, int fd, uint64_t size, bool journal, struct err *e)
 {
 	static char *const env[] = { (char *)"MKE2FS_CONFIG=/dev/null", (char *)"LC_ALL=C", NULL };
 	/* clang-format off */
 	const char *const argv[] = {
-		"mkfs.ext4", "-q", "-F", "-b", "4096", "-I", "256", "-i", "16384", "-m", "0",
+		"mkfs.ext4", "-q", "-F", "-b", "4096", "-G", "2", "-I", "256", "-i", "16384", "-m", "0",
 		"-O", journal ? JOURNAL_FEATURES : MKFS_FEATURES, "-E", MKFS_EXTENDED,
-		"-U", MKFS_UUID, "/proc/self/fd/3", journal ? "-J" : NULL,
-		size < JOURNAL_LIMIT ? JOURNAL_SMALL : JOURNAL_LARGE, NULL,
+		"-U", MKFS_UUID, journal ? "-J" : "-d",
+		!journal ? "/proc/self/fd/4/" LAYER :
+		size < JOURNAL_LIMIT ? JOURNAL_SMALL : JOURNAL_LARGE, "/proc/self/fd/3", NULL,
 	};
 	/* clang-format on */
 	struct spawn s = SPAWN_INIT;
@@ -94,7 +113,7 @@ static int format(const char *mkfs, int fd, uint64_t size, bool journal, struct 
 	s.path = mkfs;
 	s.argv = (char *const *)argv;
 	s.envp = env;
-	if (spawn_fd(&s, fd) != 3)
+	if (spawn_fd(&s, fd) != 3 || spawn_fd(&s, dirfd) != 4)
 		return err_set(e, -ENOBUFS, "cannot hand a file to mkfs.ext4");
 	return spawn_run(&s, MKFS_TIMEOUT_MS, NULL, e);
 }
@@ -112,7 +131,9 @@ static int make_template(int dirfd, const char *mkfs, const char *name, uint64_t
 	if (ftruncate(fd, (off_t)size) < 0)
 		return err_errno(e, -errno, "cannot make a scratch disk of %llu bytes",
 				 (unsigned long long)size);
-	r = format(mkfs, fd, size, journal, e);
+	r = journal ? 0 : make_layer(dirfd, e);
+	if (r == 0)
+		r = format(mkfs, dirfd, fd, size, journal, e);
 	if (r < 0)
 		return r;
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);

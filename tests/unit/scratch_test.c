@@ -9,6 +9,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -84,6 +85,21 @@ static void test_is_a_sparse_clean_ext4(void **state)
 	assert_true(st.st_blocks * 512 < 1 << 20);
 	assert_int_equal(st.st_nlink, 0);
 	assert_int_equal(check_disk("e2fsck", fsck, fd, NULL), 0);
+}
+
+/* A container's directories are in it, with modes that don't depend on anybody's umask. */
+static void test_has_the_directories_of_a_layer(void **state)
+{
+	static char *const list[] = { (char *)"debugfs", (char *)"-R", (char *)"ls -p",
+				      (char *)"/proc/self/fd/3", NULL };
+	_cleanup_(freep) char *out = NULL;
+	mode_t mask = umask(077);
+	_cleanup_(close_fdp) int fd = create(*state, SIZE);
+
+	umask(mask);
+	assert_int_equal(check_disk("debugfs", list, fd, &out), 0);
+	assert_non_null(strstr(out, "/040755/0/0/upper/"));
+	assert_non_null(strstr(out, "/040755/0/0/work/"));
 }
 
 /* The second one is a copy that shares nothing with the first. */
@@ -274,6 +290,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		T(test_is_a_sparse_clean_ext4),
+		T(test_has_the_directories_of_a_layer),
 		T(test_disks_are_separate),
 		T(test_each_size_has_a_template),
 		T(test_sizes_out_of_range),
