@@ -87,6 +87,7 @@ static int prepare(struct shim *shim, const struct shim_options *o, struct err *
 	shim->crio = shim_is_crio(o);
 	shim->config_file = o->config;
 	list_init(&shim->tasks);
+	list_init(&shim->shares);
 	r = mounts_private(&host, e);
 	if (r < 0)
 		return r;

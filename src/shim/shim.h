@@ -151,6 +151,8 @@ struct task {
  * @config_file: Configuration that was chosen for the runtime, NULL: the machine's
  * @box:	The sandbox, if the Sandbox service has made it: no task events are told of it
  * @volumes:	What is copied into the guest, NULL: nothing yet
+ * @shares:	Of the host with its containers (volume_share.h)
+ * @n_shares:	How many there have been, for their names
  * @last_event:	Of the agent's events, the last one seen
  * @done:	Shutdown was asked for and nothing is left
  */
@@ -167,6 +169,8 @@ struct shim {
 	struct list tasks;
 	struct task *box;
 	struct volumes *volumes;
+	struct list shares;
+	unsigned int n_shares;
 	uint64_t last_event;
 	bool done;
 };

@@ -11,8 +11,8 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/container.h"
 #include "shim/create.h"
-#include "shim/mounts.h"
 #include "shim/record.h"
+#include "shim/volume_share.h"
 #include "shim/volumes.h"
 
 struct task *task_find(struct shim *shim, const char *id)
@@ -66,16 +66,6 @@ int task_note_share(struct task *t, const char *name, struct err *e)
 	return 0;
 }
 
-static void remove_shares(struct task *t)
-{
-	while (t->n_names > 0) {
-		char *name = t->names[--t->n_names];
-
-		mounts_remove(t->shim->pod.shared_dir, name);
-		free(name);
-	}
-}
-
 void task_free(struct task *t)
 {
 	list_remove(&t->node);
@@ -87,7 +77,7 @@ void task_free(struct task *t)
 	create_free(t->create);
 	volumes_task_freed(t);
 	container_free(t->container);
-	remove_shares(t);
+	volume_shares_done(t);
 	free(t->id);
 	free(t->bundle);
 	rundir_state_done(&t->record);

@@ -14,10 +14,9 @@
 #include "base/log.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/volume.h"
-#include "shim/mountinfo.h"
 #include "shim/volume_disk.h"
+#include "shim/volume_share.h"
 #include "shim/volumes_internal.h"
-#include "storage/virtiofs.h"
 
 #define SHM_DEFAULT	((uint64_t)64 << 20)
 #define TERMINATION_MAX ((uint32_t)64 << 10) /* the kubelet reads the last 4 KiB */
@@ -384,47 +383,6 @@ static int bind_block(struct task *t, const struct spec_bind *b, const struct vo
 	return r < 0 ? r : devices_add_disk(&c->devices, v, NULL, b, e);
 }
 
-/*
- * What is mounted below a share appears in the guest when it's used, and would be as read-only as
- * the mount that it's found through. So if it's writable the host alone sees to it that the rest
- * isn't.
- */
-static int share_access(const struct spec_bind *b, enum virtiofs_access *ret, struct err *e)
-{
-	bool below;
-	int r;
-
-	*ret = b->readonly ? VIRTIOFS_READONLY_ALL : VIRTIOFS_WRITABLE;
-	if (!b->readonly || b->deep)
-		return 0;
-	r = mountinfo_has_below(b->source, &below, e);
-	if (r < 0 || !below)
-		return r;
-	*ret = VIRTIOFS_READONLY;
-	spec_bind_writable(b);
-	return 0;
-}
-
-static int bind_share(struct task *t, const struct spec_bind *b, size_t number, struct err *e)
-{
-	enum virtiofs_access access;
-	_cleanup_(freep) char *name = str_printf("%s:%zu", t->id, number);
-	_cleanup_(freep) char *path = str_printf(CONTAINER_SHARED "/%s", name ?: "");
-	int r;
-
-	if (!name || !path)
-		return err_oom(e);
-	r = task_note_share(t, name, e);
-	if (r == 0)
-		r = share_access(b, &access, e);
-	if (r == 0)
-		r = virtiofs_share_add_from(t->shim->pod.host_mounts, t->shim->pod.shared_dir,
-					    b->source, access, name, e);
-	if (r < 0)
-		return r;
-	return spec_bind_to(b, path) < 0 ? err_oom(e) : 0;
-}
-
 static int bind_shm(struct task *t, const struct spec_bind *b, struct err *e)
 {
 	struct statvfs st;
@@ -435,8 +393,8 @@ static int bind_shm(struct task *t, const struct spec_bind *b, struct err *e)
 	return spec_bind_to(b, SPEC_SHM) < 0 ? err_oom(e) : 0;
 }
 
-static int bind_source(struct task *t, const struct spec_bind *b, size_t number,
-		       const struct volume_source *s, struct err *e)
+static int bind_source(struct task *t, const struct spec_bind *b, const struct volume_source *s,
+		       struct err *e)
 {
 	int r;
 
@@ -459,10 +417,10 @@ static int bind_source(struct task *t, const struct spec_bind *b, size_t number,
 		break;
 	}
 	r = volume_disk_bind(t, b, s, e);
-	return r == 0 ? bind_share(t, b, number, e) : MIN(r, 0);
+	return r == 0 ? volume_share_bind(t, b, e) : MIN(r, 0);
 }
 
-static int bind(struct task *t, const struct spec_bind *b, size_t number, struct err *e)
+static int bind(struct task *t, const struct spec_bind *b, struct err *e)
 {
 	_cleanup_(volume_source_done) struct volume_source s = { 0 };
 	char quoted[256];
@@ -472,10 +430,11 @@ static int bind(struct task *t, const struct spec_bind *b, size_t number, struct
 		log_warn("what is mounted on the host later won't be seen in the pod",
 			 "container=%s mount=%s", t->id,
 			 log_quote(quoted, sizeof(quoted), b->destination));
-	if (str_eq(b->destination, "/dev/shm"))
-		return bind_shm(t, b, e);
 	r = volume_kind(b->source, b->destination, b->readonly, &s, e);
-	return r < 0 ? r : bind_source(t, b, number, &s, e);
+	/* A volume there is the pod's wish for another one than every container has. */
+	if (r == 0 && s.kind == VOLUME_SHARE && str_eq(b->destination, "/dev/shm"))
+		return bind_shm(t, b, e);
+	return r < 0 ? r : bind_source(t, b, &s, e);
 }
 
 static int bind_devices(struct task *t, struct err *e)
@@ -503,7 +462,7 @@ int volumes_prepare(void *obj, struct err *e)
 	int r = get_volumes(t->shim) ? bind_devices(t, e) : err_oom(e);
 
 	for (size_t i = 0; r == 0 && i < c->plan.n_binds; i++)
-		r = bind(t, &c->plan.binds[i], i, e);
+		r = bind(t, &c->plan.binds[i], e);
 	if (r == 0)
 		r = look(t, e);
 	c->waiting = r == STAGE_PENDING;

@@ -186,6 +186,7 @@ static void begin(struct scene *s, char kind)
 	check(loop_new(&shim->loop) == 0);
 	check(events_new(shim->loop, NULL, "ns", &shim->events) == 0);
 	list_init(&shim->tasks);
+	list_init(&shim->shares);
 	shim->namespace = "ns";
 	shim->pod_id = "pppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppppp";
 	pod_init(&shim->pod, shim->loop, shim->namespace, shim->pod_id, on_started, on_ended, shim);

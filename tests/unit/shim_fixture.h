@@ -41,6 +41,7 @@ static inline int setup(void **state)
 	s->namespace = "ns";
 	s->pod_id = "pod";
 	list_init(&s->tasks);
+	list_init(&s->shares);
 	pod_init(&s->pod, s->loop, s->namespace, s->pod_id, on_changed, on_changed, s);
 	service_fill(s);
 	snprintf(f->dir, sizeof(f->dir), "/tmp/shim-test.XXXXXX");

@@ -1,0 +1,129 @@
+#!/usr/bin/env bats
+# SPDX-License-Identifier: Apache-2.0
+# What Kubernetes can say of a mount, and the kinds of hostPath.
+# shellcheck disable=SC2154 # variables of the files that are loaded, and of run
+
+load helpers
+load containerd
+load kubelet
+
+setup_file() {
+	setup_containerd
+	setup_kubelet
+	HOST=$CONTAINERD/host
+	export HOST
+	mkdir -p "$HOST/dir/sub" "$HOST/below/mounted"
+	echo text >"$HOST/file"
+	echo in-dir >"$HOST/dir/sub/file"
+	mount -t tmpfs tmpfs "$HOST/below/mounted"
+	POD=$(run_pod volumes)
+	A=$(run_container a 'sleep 100000' "$(mount_of "$HOST/dir" /dir rw)" \
+		"$(mount_of "$HOST/dir" /ro ro)" "$(mount_of "$HOST/file" /file rw)" \
+		"$(mount_of "$HOST/below" /below ro)")
+	B=$(run_container b 'sleep 100000' "$(mount_of "$HOST/dir" /dir rw)")
+	export POD A B
+}
+
+teardown_file() {
+	teardown_kubelet
+	umount "$HOST/below/mounted" 2>/dev/null || true
+	losetup -n -O NAME -j "$CONTAINERD/raw" | xargs -r losetup -d
+	teardown_containerd
+}
+
+# with FIELD VALUE MOUNT: a mount with one more field
+with() {
+	jq -c --arg key "$1" --argjson value "$2" '. + {($key): $value}' <<<"$3"
+}
+
+@test "hostPath: a directory is one file system for all containers" {
+	# (With locks that everybody sees, and so on.)
+	run -0 inside "$A" 'cat /dir/sub/file; echo a >/dir/new; stat -c %d /dir'
+	assert_equal "${lines[0]}" in-dir
+	assert_equal "$(inside "$B" 'cat /dir/new; stat -c %d /dir')" a$'\n'"${lines[1]}"
+	assert_equal "$(cat "$HOST/dir/new")" a
+}
+
+@test "hostPath: a file that is written on both sides" {
+	run -0 inside "$A" 'cat /file; echo more >>/file'
+	assert_equal "$output" text
+	assert_equal "$(cat "$HOST/file")" $'text\nmore'
+}
+
+@test "hostPath: a character device and a block device" {
+	local loop id
+	truncate -s 8M "$CONTAINERD/raw"
+	loop=$(losetup -f --show "$CONTAINERD/raw")
+	id=$(run_container devices 'sleep 100000' "$(mount_of /dev/zero /dev/mine rw)" \
+		"$(mount_of "$loop" /dev/disk rw)")
+	run -0 inside "$id" 'stat -c %F:%t:%T /dev/mine; stat -c %F /dev/disk'
+	assert_equal "$output" $'character special file:1:5\nblock special file'
+	remove_container "$id"
+}
+
+@test "readOnly" {
+	run -1 inside "$A" 'touch /ro/x'
+	assert_match "$output" 'Read-only file system'
+	# It's the same file system, although the other mount is writable.
+	run -0 inside "$A" 'echo here >/dir/x; cat /ro/x; [ /dir/x -ef /ro/x ] && rm /dir/x'
+	assert_equal "$output" here
+}
+
+@test "readOnly isn't for what is mounted below, recursiveReadOnly is" {
+	local id=$RANDOM
+	inside "$A" 'echo x >/below/mounted/file'
+	assert_equal "$(cat "$HOST/below/mounted/file")" x
+	run -1 inside "$A" 'touch /below/x'
+	assert_match "$output" 'Read-only file system'
+	run ctr_run --rm --mount "type=bind,src=$HOST/below,dst=/below,options=rbind:rro" $image "rro$id" \
+		sh -c 'cat /below/mounted/file; echo y >/below/mounted/file'
+	assert_match "$output" $'^x\n.*Read-only file system'
+}
+
+@test "mountPropagation: later mounts don't come to the pod, and can't go to the host" {
+	local id mount
+	mkdir "$K/later"
+	mount=$(with propagation '"PROPAGATION_HOST_TO_CONTAINER"' "$(mount_of "$K/later" /later rw)")
+	id=$(run_container slave 'sleep 100000' "$mount")
+	log_says 'mounted on the host later .*/later'
+	inside "$id" 'echo x >/later/file'
+	assert_equal "$(cat "$K/later/file")" x
+	remove_container "$id"
+	mount=$(with propagation '"PROPAGATION_BIDIRECTIONAL"' "$(mount_of "$K/later" /later rw)")
+	refused 'spec: the mount on .*/later.* is to propagate mounts to the host.*Bidirectional' both true \
+		"$mount"
+}
+
+@test "an emptyDir of huge pages is refused" {
+	local dir=$K/volumes/kubernetes.io~empty-dir/huge
+	mkdir -p "$dir"
+	mount -t hugetlbfs hugetlbfs "$dir" || skip "the kernel has no huge pages"
+	refused "volumes: .*huge pages, which a machine hasn.t got.*medium Memory" huge true \
+		"$(mounts huge rw)"
+	unmount "$dir"
+}
+
+@test "/dev/shm is the pod's, and an emptyDir in its place is as large as it says" {
+	local dir=$K/volumes/kubernetes.io~empty-dir/shm id
+	inside "$A" 'echo shared >/dev/shm/file'
+	assert_equal "$(inside "$B" 'cat /dev/shm/file')" shared
+	assert_match "$(inside "$A" 'df -k /dev/shm')" ' 65536 '
+	mkdir -p "$dir"
+	mount -t tmpfs -o size=96m,mode=1777 tmpfs "$dir"
+	id=$(run_container shm 'sleep 100000' "$(mount_of "$dir" /dev/shm rw)")
+	assert_match "$(inside "$id" 'df -k /dev/shm; ls /dev/shm | wc -l')" $' 98304 .*\n0$'
+	remove_container "$id"
+}
+
+@test "what no container mounts any more isn't shared with the machine" {
+	local shared
+	shared=$(awk '$5 ~ "/shared/" { print $5 }' "/proc/$(shim_of "$POD")/mountinfo" | wc -l)
+	stop_container "$B"
+	remove_container "$B"
+	inside "$A" 'touch /dir/still'
+	stop_container "$A"
+	remove_container "$A"
+	[ "$shared" -ge 3 ]
+	run -0 awk '$5 ~ "/shared/" { print $5 }' "/proc/$(shim_of "$POD")/mountinfo"
+	assert_equal "$output" ""
+}
