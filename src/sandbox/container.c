@@ -167,7 +167,7 @@ static int add_layers(const struct container *c, struct storages *st, struct buf
 		size_t n = MAX(c->config->disks[i].n_parts, 1);
 
 		for (size_t k = 0; r == 0 && k < n; k++) {
-			char path[64];
+			char path[96];
 			char part[24] = "";
 
 			if (n > 1)

@@ -143,7 +143,7 @@ static int add_info(const char *store, const char *key, struct template_infos *i
 	info = &infos->v[infos->n++];
 	*info = (struct template_info){ .memory = 0 };
 	(void)read_info(store, key, info, NULL);
-	snprintf(info->key, sizeof(info->key), "%s", key);
+	snprintf(info->key, sizeof(info->key), "%.*s", (int)sizeof(info->key) - 1, key);
 	info->used = st.st_mtim.tv_sec;
 	info->size = blocks_of(store, key, "memory") + blocks_of(store, key, "state");
 	return 0;
