@@ -66,13 +66,12 @@ static char *blockdev_add_args(const struct disk_op *op)
 		op->disk.discard ? "unmap" : "ignore", op->disk.unsafe ? "true" : "false");
 }
 
-/* An I/O error is the guest's to handle; rotation_rate 1 says that there is no rotation. */
+/* An I/O error is the guest's to handle. */
 static char *device_add_args(const struct disk_op *op)
 {
 	return str_printf("{\"driver\":\"scsi-hd\",\"id\":\"disk%u\",\"drive\":\"disk%u\","
 			  "\"bus\":\"scsi0.0\",\"channel\":0,\"scsi-id\":0,\"lun\":%u,"
-			  "\"serial\":\"%s\",\"werror\":\"report\",\"rerror\":\"report\","
-			  "\"rotation_rate\":1}",
+			  "\"serial\":\"%s\",\"werror\":\"report\",\"rerror\":\"report\"}",
 			  op->lun, op->lun, op->lun, op->serial);
 }
 
