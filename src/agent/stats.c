@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/statfs.h>
 
 #include "agent/cgroup.h"
 #include "agent/container.h"
@@ -27,6 +28,8 @@ struct stats {
 	PB(HugetlbStats) hugetlb[STATS_HUGETLB];
 	PB(HugetlbStats) * hugetlb_list[STATS_HUGETLB];
 	char page_sizes[STATS_HUGETLB][16];
+	PB(FilesystemStats) filesystems[STATS_FILESYSTEMS];
+	PB(FilesystemStats) * filesystem_list[STATS_FILESYSTEMS];
 };
 
 void counters_parse(struct counters *c)
@@ -173,6 +176,31 @@ static size_t read_hugetlb(const char *id, int dir, struct stats *s)
 	return n;
 }
 
+/* Those that have names are the guest's own: nobody outside of it is waited for. */
+static size_t read_filesystems(const struct storage_set *set, struct stats *s)
+{
+	const char *point;
+	const char *name;
+	size_t next = 0;
+	size_t n = 0;
+
+	while (n < STATS_FILESYSTEMS && (name = storage_named(set, &next, &point))) {
+		PB(FilesystemStats) *f = &s->filesystems[n];
+		struct statfs st;
+
+		if (statfs(point, &st) < 0)
+			continue;
+		podvm__agent__v1__filesystem_stats__init(f);
+		f->name = (char *)name;
+		f->bytes = (uint64_t)st.f_blocks * (uint64_t)st.f_bsize;
+		f->bytes_used = (uint64_t)(st.f_blocks - st.f_bfree) * (uint64_t)st.f_bsize;
+		f->inodes = st.f_files;
+		f->inodes_used = st.f_files - st.f_ffree;
+		s->filesystem_list[n++] = f;
+	}
+	return n;
+}
+
 static void stats_free(struct stats *s)
 {
 	free(s->memory_stat.text);
@@ -215,5 +243,7 @@ HANDLER(serve_stats_container)
 	resp.io = s->io_list;
 	resp.n_hugetlb = read_hugetlb(c->id, dir, s);
 	resp.hugetlb = s->hugetlb_list;
+	resp.n_filesystems = read_filesystems(&c->mounts, s);
+	resp.filesystems = s->filesystem_list;
 	ttrpc_reply(call, &resp.base);
 }

@@ -6,9 +6,10 @@
 
 #include "proto/agent.pb-c.h"
 
-#define STATS_COUNTERS 128 /* of one file */
-#define STATS_DEVICES  64
-#define STATS_HUGETLB  8
+#define STATS_COUNTERS	  128 /* of one file */
+#define STATS_DEVICES	  64
+#define STATS_HUGETLB	  8
+#define STATS_FILESYSTEMS 64
 
 /**
  * struct counters - The fields of a flat keyed file ("name 123\n" lines)

@@ -21,9 +21,10 @@ struct storage_mount {
 	struct list node;
 	unsigned int refs;
 	char *point;
-	char *key; /* everything that was asked for, to compare */
-	int lun;   /* of a SCSI disk, else -1 */
-	char *dm;  /* name of the dm-verity device, NULL: there is none */
+	char *key;  /* everything that was asked for, to compare */
+	char *name; /* for statistics, "": they don't tell of it */
+	int lun;    /* of a SCSI disk, else -1 */
+	char *dm;   /* name of the dm-verity device, NULL: there is none */
 };
 
 enum job_kind { JOB_ATTACH, JOB_DETACH };
@@ -59,6 +60,7 @@ static void mount_free(struct storage_mount *m)
 {
 	free(m->point);
 	free(m->key);
+	free(m->name);
 	free(m->dm);
 	free(m);
 }
@@ -114,6 +116,7 @@ static struct storage_mount *mount_new(const Podvm__Agent__V1__Storage *s)
 	list_init(&m->node);
 	m->point = strdup(s->mount_point);
 	m->key = make_key(s);
+	m->name = strdup(s->name);
 	m->lun = -1;
 	if (str_eq(s->driver, "scsi") && parse_u64(s->source, 16383, &lun) == 0)
 		m->lun = (int)lun;
@@ -122,7 +125,7 @@ static struct storage_mount *mount_new(const Podvm__Agent__V1__Storage *s)
 		if (!m->dm)
 			return NULL;
 	}
-	return m->point && m->key ? TAKE_PTR(m) : NULL;
+	return m->point && m->key && m->name ? TAKE_PTR(m) : NULL;
 }
 
 static struct storage_mount *find(struct storage *st, const char *point)
@@ -410,6 +413,18 @@ void storage_detach(struct storage *st, struct storage_set *set, uint64_t timeou
 	job->n = set->n;
 	set->n = 0;
 	enqueue(job);
+}
+
+const char *storage_named(const struct storage_set *set, size_t *i, const char **point)
+{
+	while (*i < set->n) {
+		const struct storage_mount *m = set->v[(*i)++];
+
+		*point = m->point;
+		if (*m->name)
+			return m->name;
+	}
+	return NULL;
 }
 
 void storage_unmount_all(struct storage *st)

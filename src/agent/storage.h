@@ -46,6 +46,16 @@ struct storage_set {
 	size_t n;
 };
 
+/**
+ * storage_named() - What of a container's mounts has a name
+ * @set:	Mounts
+ * @i:		The first to be looked at, moved behind the one that's found; begin with 0
+ * @point:	Gets where it's mounted
+ *
+ * Return: Its name, or NULL at the end
+ */
+const char *storage_named(const struct storage_set *set, size_t *i, const char **point);
+
 /** storage_init() - No mounts */
 void storage_init(struct storage *st, struct reaper *reaper);
 

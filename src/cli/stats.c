@@ -18,6 +18,7 @@
 #include "loop/loop.h"
 #include "oci/json.h"
 #include "proto/agent.pb-c.h"
+#include "sandbox/container.h"
 
 #define USAGE "podvm stats [OPTIONS] [NAME...]"
 
@@ -28,6 +29,8 @@
  * @time_ns:	When it was asked
  * @cpu_percent: 100: all of one CPU
  * @limit:	Of memory: the container's, or what the machine has
+ * @disk_used, @disk_size: Of what it writes to
+ * @filesystems: Everything of the guest that it writes to, as JSON; NULL: nothing
  * @host_pss:	Sum over the host's processes, and @host_private that of their private memory
  */
 struct sample {
@@ -45,6 +48,9 @@ struct sample {
 	uint64_t read_bytes;
 	uint64_t written_bytes;
 	uint64_t pids;
+	uint64_t disk_used;
+	uint64_t disk_size;
+	struct json_object *filesystems;
 	uint64_t host_pss;
 	uint64_t host_private;
 };
@@ -54,10 +60,16 @@ struct samples {
 	size_t n;
 };
 
+static void sample_done(struct sample *s)
+{
+	free(s->name);
+	json_object_put(s->filesystems);
+}
+
 static void samples_cut(struct samples *s, size_t n)
 {
 	while (s->n > n)
-		free(s->v[--s->n].name);
+		sample_done(&s->v[--s->n]);
 }
 
 static void samples_done(struct samples *s)
@@ -65,6 +77,29 @@ static void samples_done(struct samples *s)
 	samples_cut(s, 0);
 	free(s->v);
 	*s = (struct samples){ 0 };
+}
+
+static int take_filesystems(const Podvm__Agent__V1__StatsContainerResponse *resp, struct sample *s)
+{
+	s->filesystems = json_object_new_array();
+	if (!s->filesystems)
+		return -ENOMEM;
+	for (size_t i = 0; i < resp->n_filesystems; i++) {
+		const Podvm__Agent__V1__FilesystemStats *f = resp->filesystems[i];
+		struct json_object *obj = json_push_object(s->filesystems);
+
+		if (!obj || json_add_string(obj, "name", f->name) < 0 ||
+		    json_add_u64(obj, "bytes", f->bytes) < 0 ||
+		    json_add_u64(obj, "bytes_used", f->bytes_used) < 0 ||
+		    json_add_u64(obj, "inodes", f->inodes) < 0 ||
+		    json_add_u64(obj, "inodes_used", f->inodes_used) < 0)
+			return -ENOMEM;
+		if (!str_eq(f->name, CONTAINER_LAYER))
+			continue;
+		s->disk_used = f->bytes_used;
+		s->disk_size = f->bytes;
+	}
+	return 0;
 }
 
 static int ask_container(const struct target *t, const char *id, struct sample *s, struct err *e)
@@ -92,8 +127,9 @@ static int ask_container(const struct target *t, const char *id, struct sample *
 		s->read_bytes += resp->io[i]->rbytes;
 		s->written_bytes += resp->io[i]->wbytes;
 	}
+	r = take_filesystems(resp, s);
 	protobuf_c_message_free_unpacked(msg, NULL);
-	return 0;
+	return r < 0 ? err_oom(e) : 0;
 }
 
 static int ask_guest(const struct target *t, struct sample *s, struct err *e)
@@ -151,7 +187,7 @@ static double cpu_percent(const struct sample *s, const struct samples *before)
 	return (double)usec * 1000 * 100 / (double)(s->time_ns - since);
 }
 
-/* Takes over the sample, also on failure. */
+/* Takes the sample over. */
 static int add_sample(struct samples *to, struct sample *s, const char *id, const char *name,
 		      uint64_t started_ns, const struct samples *before)
 {
@@ -165,6 +201,7 @@ static int add_sample(struct samples *to, struct sample *s, const char *id, cons
 	s->started_ns = started_ns;
 	s->cpu_percent = cpu_percent(s, before);
 	v[to->n++] = *s;
+	*s = (struct sample){ 0 };
 	return 0;
 }
 
@@ -179,7 +216,7 @@ struct round {
 static int sample_member(void *data, int dirfd, const struct rundir_state *st)
 {
 	struct round *round = data;
-	struct sample s = { .member = true };
+	_cleanup_(sample_done) struct sample s = { .member = true };
 	_cleanup_(freep) char *name = str_printf("%s/%s", round->target->st.name, st->name);
 
 	if (!name)
@@ -228,7 +265,7 @@ static int take_sample(const struct target *t, const struct samples *before, str
 		       struct err *e)
 {
 	struct round round = { .target = t, .before = before, .samples = ret };
-	struct sample s = { .member = t->dir >= 0 };
+	_cleanup_(sample_done) struct sample s = { .member = t->dir >= 0 };
 	int r;
 
 	if (t->st.pod)
@@ -263,6 +300,7 @@ static int add_row(struct table *table, const struct sample *s)
 	char percent[32];
 	char net[80];
 	char block[80];
+	char disk[80];
 	char pids[32];
 	char host[80];
 
@@ -271,18 +309,19 @@ static int add_row(struct table *table, const struct sample *s)
 	snprintf(percent, sizeof(percent), "%.2f%%",
 		 s->limit ? 100 * (double)s->memory / (double)s->limit : 0);
 	snprintf(pids, sizeof(pids), "%llu", (unsigned long long)s->pids);
-	return table_row(table, id, s->name, cpu, pair(mem, sizeof(mem), s->memory, s->limit),
-			 percent,
-			 s->member ? "--" : pair(net, sizeof(net), s->rx_bytes, s->tx_bytes),
-			 pair(block, sizeof(block), s->read_bytes, s->written_bytes), pids,
-			 s->member ? "--" : pair(host, sizeof(host), s->host_pss, s->host_private));
+	return table_row(
+		table, id, s->name, cpu, pair(mem, sizeof(mem), s->memory, s->limit), percent,
+		s->member ? "--" : pair(net, sizeof(net), s->rx_bytes, s->tx_bytes),
+		pair(block, sizeof(block), s->read_bytes, s->written_bytes),
+		s->disk_size ? pair(disk, sizeof(disk), s->disk_used, s->disk_size) : "--", pids,
+		s->member ? "--" : pair(host, sizeof(host), s->host_pss, s->host_private));
 }
 
 static int print_table(const struct samples *samples)
 {
-	_cleanup_(table_done) struct table table = { .columns = 9 };
+	_cleanup_(table_done) struct table table = { .columns = 10 };
 	int r = table_row(&table, "ID", "NAME", "CPU %", "MEM USAGE / LIMIT", "MEM %", "NET IO",
-			  "BLOCK IO", "PIDS", "HOST PSS / PRIVATE");
+			  "BLOCK IO", "DISK USAGE / SIZE", "PIDS", "HOST PSS / PRIVATE");
 
 	for (size_t i = 0; i < samples->n && r == 0; i++)
 		r = add_row(&table, &samples->v[i]);
@@ -306,6 +345,7 @@ static int add_json(struct json_object *array, const struct sample *s)
 	    json_add_u64(obj, "block_read_bytes", s->read_bytes) < 0 ||
 	    json_add_u64(obj, "block_written_bytes", s->written_bytes) < 0 ||
 	    json_add_u64(obj, "pids", s->pids) < 0 ||
+	    (s->filesystems && json_add(obj, "filesystems", json_object_get(s->filesystems)) < 0) ||
 	    json_add_u64(obj, "host_pss", s->host_pss) < 0 ||
 	    json_add_u64(obj, "host_private", s->host_private) < 0)
 		return -ENOMEM;

@@ -154,7 +154,9 @@ static int add_disk(const struct container *c, struct storages *st, size_t i, si
 
 	if (r == 0 && disk->n_parts > 0)
 		storages_part(st, (unsigned int)k + 1, &disk->parts[k]);
-	return r < 0 || disk->writable ? r : storages_option(st, "ro");
+	if (r < 0)
+		return r;
+	return disk->writable ? storages_name(st, CONTAINER_LAYER) : storages_option(st, "ro");
 }
 
 /* The read-only disks, mounted beside each other, and the option that joins them. */
@@ -194,6 +196,8 @@ static int add_scratch(const struct container *c, struct storages *st, const cha
 	}
 	addr = disk_set_addr(c->disks, c->config->n_disks);
 	r = storages_add(st, addr->driver, addr->source, "ext4", path);
+	if (r == 0)
+		r = storages_name(st, CONTAINER_LAYER);
 	if (r == 0)
 		r = storages_option(st, "discard");
 	/* It's nearly empty: where what is gets looked up when it's needed. */
@@ -253,6 +257,8 @@ static int add_mount(struct storages *st, const struct container_mount *m)
 		r = storages_option(st, "%s", m->options->v[i]);
 	if (r == 0 && m->directory)
 		r = storages_directory(st, m->directory, m->mode, m->uid, m->gid);
+	if (r == 0 && m->name)
+		r = storages_name(st, m->name);
 	if (r == 0 && m->part)
 		storages_part(st, 0, m->part);
 	if (r == 0 && m->fs_group)

@@ -33,6 +33,7 @@
 #define CONTAINER_ROOTFS    "/run/podvm/containers/%s/rootfs" /* of an id */
 #define CONTAINER_FILE	    "/run/podvm/files/%s/%s"	      /* of an id and a name */
 #define CONTAINER_SHARED    "/run/podvm/shared"
+#define CONTAINER_LAYER	    "layer" /* what a container writes to, in statistics */
 
 /* A small file written into the guest, at CONTAINER_FILE. */
 struct container_file {
@@ -68,6 +69,7 @@ enum container_scratch {
  * struct container_mount - Something that is mounted for a container below the guest's /run/podvm
  * @driver, @source, @fstype, @mount_point: As in Storage of the agent protocol
  * @options:	Of the mount, or NULL
+ * @name:	In statistics, or NULL
  * @part:	How the guest checks it, or NULL; its @data is 0 if it doesn't
  * @directory:	That is to be there in it, or NULL
  * @mode, @uid, @gid: Of that when it's made
@@ -83,6 +85,7 @@ struct container_mount {
 	const char *fstype;
 	const char *mount_point;
 	const struct strv *options;
+	const char *name;
 	const struct disk_part *part;
 	const char *directory;
 	mode_t mode;

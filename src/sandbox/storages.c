@@ -66,6 +66,16 @@ int storages_option(struct storages *st, const char *fmt, ...)
 	return r;
 }
 
+int storages_name(struct storages *st, const char *name)
+{
+	struct item *it = last(st);
+
+	if (strv_add(&it->texts, name) < 0)
+		return -ENOMEM;
+	it->storage.name = it->texts.v[it->texts.n - 1];
+	return 0;
+}
+
 void storages_part(struct storages *st, unsigned int number, const struct disk_part *part)
 {
 	struct item *it = last(st);

@@ -47,6 +47,9 @@ int storages_option(struct storages *st, const char *fmt, ...)
  */
 void storages_part(struct storages *st, unsigned int number, const struct disk_part *part);
 
+/** storages_name() - What statistics call the one that was added last. Return: 0 or -ENOMEM */
+int storages_name(struct storages *st, const char *name);
+
 /** storages_directories() - Directories to make in the one that was added last; borrowed */
 void storages_directories(struct storages *st, const struct strv *directories);
 

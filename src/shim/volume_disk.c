@@ -34,6 +34,7 @@
  * @dir:	Of an emptyDir: on the host, NULL: it's something else
  * @templates, @size: ...and how a new one is made
  * @device:	Device or file
+ * @name:	In statistics, NULL: it isn't in them
  * @readonly:	It's not written to
  * @layers:	Of an image: directories, top first
  * @cache:	...and where files of them are kept
@@ -50,6 +51,7 @@ struct volume_disk {
 	char *templates;
 	uint64_t size;
 	char *device;
+	char *name;
 	bool readonly;
 	struct strv layers;
 	struct snapshot_cache cache;
@@ -80,6 +82,7 @@ void volume_disk_free(struct volume_disk *d)
 	free(d->dir);
 	free(d->templates);
 	free(d->device);
+	free(d->name);
 	free(d);
 }
 
@@ -204,6 +207,19 @@ static int disk_new(struct shim *shim, enum volume_kind kind, const char *source
 	return 0;
 }
 
+/* The kubelet's name of a volume: the directory's, or of CSI drivers that above it. */
+static char *volume_name(const char *dir)
+{
+	size_t end = strlen(dir);
+	size_t begin;
+
+	if (end > strlen("/mount") && str_eq(dir + end - strlen("/mount"), "/mount"))
+		end -= strlen("/mount");
+	for (begin = end; begin > 0 && dir[begin - 1] != '/'; begin--)
+		;
+	return strndup(dir + begin, end - begin);
+}
+
 /* ---- emptyDir ---- */
 
 static int fill_emptydir(struct volume_disk *d, const struct volume_source *s)
@@ -215,7 +231,8 @@ static int fill_emptydir(struct volume_disk *d, const struct volume_source *s)
 	d->mode = s->mode;
 	d->uid = s->uid;
 	d->gid = s->gid;
-	if (!d->templates || str_set(&d->dir, s->volume) < 0)
+	d->name = volume_name(s->volume);
+	if (!d->templates || !d->name || str_set(&d->dir, s->volume) < 0)
 		return -ENOMEM;
 	return strv_add(&d->options, "discard");
 }
@@ -274,7 +291,8 @@ static int use_direct(struct task *t, const char *dir, struct pod_volume **ret, 
 	direct = (struct direct_volume){ 0 };
 	d->readonly = d->direct.readonly;
 	*ret = d->v;
-	r = str_set(&d->device, d->direct.device) < 0 ? err_oom(e) : begin(d, e);
+	d->name = volume_name(dir);
+	r = !d->name || str_set(&d->device, d->direct.device) < 0 ? err_oom(e) : begin(d, e);
 	if (r < 0)
 		volume_drop(d->v);
 	return r;
@@ -351,6 +369,7 @@ static void mount_disk(struct task *t, struct pod_volume *v)
 		.fstype = disk_fstype(d),
 		.mount_point = v->path,
 		.options = d->options.n > 0 ? &d->options : &d->direct.options,
+		.name = d->name,
 		.part = d->part,
 		.fs_group = d->direct.fs_group,
 		.fs_group_on_mismatch = d->direct.fs_group_on_mismatch,

@@ -112,11 +112,11 @@ teardown_file() {
 
 @test "stats" {
 	run -0 podvm stats --no-stream
-	assert_match "${lines[0]}" "^ID +NAME +CPU % +MEM USAGE / LIMIT +MEM % +NET IO +BLOCK IO +PIDS +HOST PSS"
+	assert_match "${lines[0]}" "^ID +NAME +CPU % +MEM USAGE / LIMIT +MEM % +NET IO +BLOCK IO +DISK USAGE / SIZE +PIDS +HOST PSS"
 	assert_match "${lines[1]}" "shared +[0-9.]+% "
 	run -0 podvm stats --no-stream --json shared
 	jq -e '.[0] | .name == "shared" and .memory > 0 and .memory_limit > .memory and .pids == 1 and
-		.host_pss > 10000000 and .host_private > 0' <<<"$output"
+		.host_pss > 10000000 and .host_private > 0 and (.filesystems | length == 1)' <<<"$output"
 	run -125 --separate-stderr podvm stats --no-stream finished
 	run -125 --separate-stderr podvm stats --no-stream nonsense
 	# A stream goes on by itself.
