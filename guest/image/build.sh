@@ -8,7 +8,7 @@ readonly BLOCK=4096
 readonly SALT=706f64766d20677565737420696d6167652c20726f6f742066696c6520737973
 # Command-line parts; why each word is there: docs/guest-image.md.
 readonly ROOT_OPTIONS="ro rootfstype=erofs init=/init"
-readonly CMDLINE_COMMON="quiet panic=-1 scsi_mod.scan=manual scsi_mod.dev_flags=\\\"QEMU:QEMU HARDDISK:0x24000400\\\" percpu_alloc=page dummy.numdummies=0 memhp_default_state=online_movable"
+readonly CMDLINE_COMMON="quiet panic=-1 rcupdate.rcu_expedited=1 scsi_mod.scan=manual scsi_mod.dev_flags=\\\"QEMU:QEMU HARDDISK:0x24000400\\\" percpu_alloc=page dummy.numdummies=0 memhp_default_state=online_movable"
 readonly CMDLINE_EMULATION="mitigations=off nolapic_timer tsc=reliable no_timer_check noreplace-smp"
 # Static libraries inside podvm-agent.
 readonly AGENT_LIBRARIES=(libc6-dev libprotobuf-c-dev libuv1-dev)
