@@ -220,6 +220,9 @@ static int add_overlay(const struct container *c, struct storages *st, const cha
 		r = storages_add(st, "overlay", "", "", rootfs);
 	if (r == 0)
 		r = buf_cstr(&lower) ? storages_option(st, "%s", buf_cstr(&lower)) : -ENOMEM;
+	/* One device and one inode number for a file, in stat() as in readdir(). */
+	if (r == 0)
+		r = storages_option(st, "xino=on");
 	if (r < 0 || !writable)
 		return r < 0 ? r : storages_option(st, "ro");
 	r = storages_option(st, "upperdir=%s/upper", scratch);
