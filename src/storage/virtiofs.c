@@ -174,14 +174,26 @@ struct daemon {
 	const char *source;
 };
 
+/*
+ * Extended attributes that are the files' own. Those that mean something to the host's kernel or to
+ * its overlays (trusted.overlay.*, security.selinux, security.ima) aren't a guest's business.
+ */
+#define XATTR_RULE(name) ":ok:all:" name ":" name ":"
+#define XATTRS                            \
+	XATTR_RULE("user.")               \
+	XATTR_RULE("security.capability") \
+	XATTR_RULE("system.posix_acl_") ":unsupported:all:::"
+
 static const struct daemon daemons[] = {
 	/* Rust, package virtiofsd */
 	{ "/usr/libexec/virtiofsd",
-	  { "--sandbox=namespace", "--cache=auto", "--log-level=warn", "--syslog" },
+	  { "--sandbox=namespace", "--cache=auto", "--log-level=warn", "--syslog", "--posix-acl",
+	    "--xattrmap=" XATTRS },
 	  "--shared-dir=" },
 	/* C, package qemu-system-common of Debian 12 */
 	{ "/usr/lib/qemu/virtiofsd",
-	  { "-f", "--syslog", "-o", "sandbox=namespace,cache=auto,log_level=warn", "-o" },
+	  { "-f", "--syslog", "-o", "sandbox=namespace,cache=auto,log_level=warn,posix_acl", "-o",
+	    "xattrmap=" XATTRS, "-o" },
 	  "source=" },
 };
 

@@ -434,8 +434,12 @@ static uint64_t lookup(struct fixture *f, uint64_t parent, const char *name, int
 
 static void shake_hands(struct fixture *f)
 {
-	const struct fuse_init_in body = { .major = FUSE_KERNEL_VERSION,
-					   .minor = FUSE_KERNEL_MINOR_VERSION };
+	const struct fuse_init_in body = {
+		.major = FUSE_KERNEL_VERSION,
+		.minor = FUSE_KERNEL_MINOR_VERSION,
+		/* The daemon insists on what access control lists need. */
+		.flags = FUSE_POSIX_ACL | FUSE_DONT_MASK | FUSE_SETXATTR_EXT
+	};
 	uint8_t out[128];
 
 	ask(f, FUSE_INIT, 1, &body, sizeof(body));
