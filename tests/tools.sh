@@ -7,10 +7,11 @@
 #	tools.sh containerd	containerd, ctr and containerd-shim-runc-v2, version 2
 #	tools.sh cri-tools	crictl and critest
 #	tools.sh valgrind	valgrind, which counts instructions; it has to know openat2()
+#	tools.sh fio		fio and all libraries that it needs, as they are to lie in an image
 #
-# All are pinned by version and checksum. The first two are built from Go modules (a module's go.sum
+# All but the last, which is Debian's of the day, are pinned by version and checksum. The first two are built from Go modules (a module's go.sum
 # pins what it needs), which takes minutes, once: the directory is below
-# ${PODVM_CACHE:-~/.cache/podvm}. Without a Go that is new enough it says so and fails. The last is
+# ${PODVM_CACHE:-~/.cache/podvm}. Without a Go that is new enough it says so and fails. valgrind is
 # the package of a later Debian; its programs need no library of it.
 set -euo pipefail
 
@@ -21,7 +22,7 @@ say() {
 }
 
 usage() {
-	say "usage: tools.sh containerd|cri-tools|valgrind"
+	say "usage: tools.sh containerd|cri-tools|valgrind|fio"
 	exit 2
 }
 
@@ -79,11 +80,24 @@ make_valgrind() {
 	rm "$deb"
 }
 
+make_fio() {
+	local file libs=usr/lib/x86_64-linux-gnu
+	mkdir -p "$1/usr/bin" "$1/$libs" "$1/lib64"
+	mmdebstrap --quiet --variant=extract --mode=root --include=fio bookworm "$1/debian" >&2
+	cp "$1/debian/usr/bin/fio" "$1/usr/bin"
+	cp -L "$1/debian/lib64/ld-linux-x86-64.so.2" "$1/lib64"
+	for file in $(chroot "$1/debian" /lib64/ld-linux-x86-64.so.2 --list /usr/bin/fio | grep -o '/[^ ]*'); do
+		cp -L "$1/debian$file" "$1/$libs"
+	done
+	rm -rf --one-file-system "$1/debian"
+}
+
 tool=${1:-}
 case $tool in
 containerd) version=v2.4.2 ;;
 cri-tools) version=v1.36.0 ;;
 valgrind) version=3.24.0-3 ;;
+fio) version=3.33 ;;
 *) usage ;;
 esac
 dir=$cache/$tool-$version
@@ -91,7 +105,7 @@ mkdir -p "$cache"
 exec 9>"$cache/lock"
 flock 9
 if [ ! -d "$dir" ]; then
-	[ "$tool" = valgrind ] || check_go
+	case $tool in containerd | cri-tools) check_go ;; esac
 	say "$tool $version (takes minutes, once)"
 	tmp=$(mktemp -d "$cache/.tmp-XXXXXX")
 	trap 'rm -rf "$tmp"' EXIT

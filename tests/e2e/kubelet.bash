@@ -56,17 +56,20 @@ mounts() {
 	done
 }
 
-# create NAME SCRIPT MOUNT...: prints the container's id. DEVICES are host paths.
+# create NAME SCRIPT MOUNT...: prints the container's id. DEVICES are host paths, CAPABILITIES what it
+# may do beyond what containers usually may.
 create() {
 	local name=$1 script=$2
 	shift 2
 	cri CreateContainer "$(printf '%s\n' "$@" | jq -s --arg pod "$POD" --arg name "$name" \
 		--argjson pc "$(pod_config volumes)" --arg script "$script" --arg image "$image" \
-		--arg devices "${DEVICES:-}" '{pod_sandbox_id: $pod, sandbox_config: $pc, config: {
+		--arg devices "${DEVICES:-}" --arg caps "${CAPABILITIES:-}" '{pod_sandbox_id: $pod, sandbox_config: $pc, config: {
 			metadata: {name: $name}, image: {image: $image}, command: ["sh", "-c", $script],
 			log_path: "\($name).log", mounts: ., devices: ($devices | split(" ") |
 				map({container_path: "/dev/\(split("/dev/")[1] // "other")",
-				     host_path: ., permissions: "rw"}))}}')" | jq -r .container_id
+				     host_path: ., permissions: "rw"})),
+			linux: {security_context: {capabilities: {
+				add_capabilities: ($caps | split(" "))}}}}}')" | jq -r .container_id
 }
 
 start_container() {
