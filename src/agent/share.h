@@ -19,7 +19,8 @@
  * The server isn't part of the agent, because what the agent does must never wait for it: a page of
  * a container that the agent looks at may be in a file of the host.
  *
- * When the server or the channel goes, every file system of it fails with ENOTCONN.
+ * When the server or the channel goes, every file system of it fails with ENOTCONN, and the host,
+ * which sees the port closed, gives the machine up.
  */
 
 #include <stdint.h>

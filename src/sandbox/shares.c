@@ -106,6 +106,17 @@ static void on_broken(void *data, const struct err *e)
 		fail(sb, e);
 }
 
+/* The agent doesn't start another one: what is mounted fails from now on. */
+static void on_guest_closed(void *data, const char *name)
+{
+	struct err e = { 0 };
+
+	if (!str_eq(name, CHANNEL))
+		return;
+	err_set(&e, -EIO, "the guest's server of shared directories (podvm-fs) has ended");
+	sandbox_lose_soon(data, &e);
+}
+
 /* Nothing is said on the channel before the daemon serves, so it does for the next one as well. */
 static int begin(struct sandbox *sb, struct err *e)
 {
@@ -119,6 +130,7 @@ static int begin(struct sandbox *sb, struct err *e)
 		r = start_daemon(sb, sb->config->shared_dir, e);
 	if (r == 0 && sb->share_fd < 0)
 		r = vmm_add_channel(sb->vmm, CHANNEL, &sb->share_fd, on_channel, sb, e);
+	vmm_on_channel_closed(sb->vmm, on_guest_closed, sb);
 	if (r < 0)
 		return r;
 	r = fuse_relay_new(sb->loop, sb->share_fd, TAKE_FD(sb->virtiofs_fd), READY_TIMEOUT_MS,

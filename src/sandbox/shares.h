@@ -6,7 +6,7 @@
  * What a pod mounts of the host. A machine has nothing for it at first. The first container that
  * asks gives it a channel, to which a relay (storage/fuse_relay.h) connects virtiofsd; the agent
  * mounts what is shared as FUSE file systems and speaks for them on that channel. When the daemon
- * or the relay goes the sandbox is lost.
+ * or the relay goes, or the agent's process for this, the sandbox is lost.
  */
 
 #include "base/list.h"

@@ -33,7 +33,8 @@ static char *chardev_args(const struct channel_op *op)
 
 static char *port_args(const struct channel_op *op)
 {
-	return str_printf("{\"driver\":\"virtserialport\",\"bus\":\"serial0.0\",\"id\":\"port-%s\","
+	return str_printf("{\"driver\":\"virtserialport\",\"bus\":\"serial0.0\",\"id\":\"" QEMU_PORT
+			  "%s\","
 			  "\"chardev\":\"%s\",\"name\":\"%s\"}",
 			  op->name, op->name, op->name);
 }

@@ -117,15 +117,24 @@ static void on_memory(struct qemu *q, struct json_object *event)
 		qemu_memory_changed(q, json_object_get_uint64(size));
 }
 
+static void on_port(struct qemu *q, struct json_object *event)
+{
+	const char *open = member(event, "open");
+	const char *id = member(event, "id");
+
+	if (open && str_eq(open, "true") && q->vmm->guest_up)
+		q->vmm->guest_up(q->vmm->guest_up_data);
+	else if (open && str_eq(open, "false") && id && str_starts(id, QEMU_PORT))
+		vmm_channel_closed(q->vmm, id + strlen(QEMU_PORT));
+}
+
 static void on_event(void *data, const char *name, struct json_object *event)
 {
 	struct qemu *q = data;
 	const char *text;
 
 	if (str_eq(name, "VSERPORT_CHANGE")) {
-		text = member(event, "open");
-		if (text && str_eq(text, "true") && q->vmm->guest_up)
-			q->vmm->guest_up(q->vmm->guest_up_data);
+		on_port(q, event);
 	} else if (str_eq(name, "DEVICE_DELETED")) {
 		text = member(event, "device");
 		if (text)

@@ -163,6 +163,9 @@ void qemu_save_failed(struct qemu *q, const struct err *e);
 /** qemu_disk_deleted() - QEMU's event DEVICE_DELETED */
 void qemu_disk_deleted(struct qemu *q, const char *device);
 
+/* Ids of their ports: this and the name. */
+#define QEMU_PORT "port-"
+
 /** qemu_add_channel() - As in struct vmm_driver (qemu-channel.c) */
 int qemu_add_channel(struct vmm *vmm, const char *name, int *ret_fd, vmm_done done, void *data,
 		     struct err *e);

@@ -72,6 +72,7 @@ void vmm_proc_free(struct vmm_proc *p);
  * @started:	vmm_start() has succeeded
  * @guest_up, @guest_up_data: Called when the guest's agent opens its end of the channel, which
  *		proves that a guest runs; may be NULL
+ * @channel_closed, @channel_closed_data: From vmm_on_channel_closed(); may be NULL
  * @proc:	The process, NULL before vmm_start()
  * @agent_fd:	Our end of the agent's channel, -EBADF once it was taken
  * @console_fd, @console_io, @on_output, @on_output_data: Reading of the console
@@ -90,6 +91,8 @@ struct vmm {
 	bool started;
 	void (*guest_up)(void *data);
 	void *guest_up_data;
+	void (*channel_closed)(void *data, const char *name);
+	void *channel_closed_data;
 	struct vmm_proc *proc;
 	int agent_fd;
 	int console_fd;
@@ -101,6 +104,9 @@ struct vmm {
 	void *state;
 	struct console console;
 };
+
+/** vmm_channel_closed() - The guest has closed its end of a channel: tell who wants to know */
+void vmm_channel_closed(struct vmm *vmm, const char *name);
 
 /**
  * struct vmm_driver - A kind of monitor; the operations are as in vmm.h, NULL: unsupported

@@ -199,6 +199,19 @@ int vmm_add_channel(struct vmm *vmm, const char *name, int *ret_fd, vmm_done don
 	return r < 0 ? r : vmm->driver->add_channel(vmm, name, ret_fd, done, data, e);
 }
 
+void vmm_on_channel_closed(struct vmm *vmm, void (*closed)(void *data, const char *name),
+			   void *data)
+{
+	vmm->channel_closed = closed;
+	vmm->channel_closed_data = data;
+}
+
+void vmm_channel_closed(struct vmm *vmm, const char *name)
+{
+	if (vmm->channel_closed)
+		vmm->channel_closed(vmm->channel_closed_data, name);
+}
+
 int vmm_grow_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, uint64_t size, vmm_done done,
 		  void *data, struct err *e)
 {

@@ -234,6 +234,13 @@ int vmm_add_channel(struct vmm *vmm, const char *name, int *ret_fd, vmm_done don
 		    struct err *e);
 
 /**
+ * vmm_on_channel_closed() - Be told when the guest closes its end of such a channel
+ * @closed:	Called with its name, from a callback of the monitor; NULL: don't
+ */
+void vmm_on_channel_closed(struct vmm *vmm, void (*closed)(void *data, const char *name),
+			   void *data);
+
+/**
  * vmm_grow_disk() - Tell the guest that a plugged disk has become larger
  * @size:	Bytes that its file or device has now
  *

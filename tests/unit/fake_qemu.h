@@ -132,6 +132,23 @@ static void fake_plug(const struct fake_qemu *f, const char *line)
 	fake_say(f, text);
 }
 
+/* The agent's own port, one that nobody knows, and then the new one. */
+static void fake_close_ports(const struct fake_qemu *f)
+{
+	static const char *const ids[] = { "agent", "port-", "port-podvm.test" };
+
+	for (size_t i = 0; i < sizeof(ids) / sizeof(ids[0]); i++) {
+		char text[160];
+
+		snprintf(
+			text, sizeof(text),
+			"{\"event\":\"VSERPORT_CHANGE\",\"data\":{\"open\":true,\"id\":\"%s\"}}\n"
+			"{\"event\":\"VSERPORT_CHANGE\",\"data\":{\"open\":false,\"id\":\"%s\"}}\n",
+			ids[i], ids[i]);
+		fake_say(f, text);
+	}
+}
+
 static void fake_command(const struct fake_qemu *f, char *line)
 {
 	char command[64] = "";
@@ -143,6 +160,8 @@ static void fake_command(const struct fake_qemu *f, char *line)
 	fake_print(f, command);
 	fake_print(f, "\n");
 	fake_answer(f, command, id);
+	if (strcmp(command, "device_add") == 0 && strcmp(f->mode, "closes-port") == 0)
+		fake_close_ports(f);
 	if (strcmp(command, "qom-set") == 0 && strcmp(f->mode, "plugs-nothing") != 0)
 		fake_plug(f, line);
 	if (strcmp(command, "device_del") == 0 && disk && strcmp(f->mode, "holds-disk") != 0) {

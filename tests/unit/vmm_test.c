@@ -38,6 +38,7 @@ struct bed {
 	struct result start;
 	struct result op;
 	bool exited;
+	bool closed;
 	/* as they were when `exited` was called */
 	bool op_was_over;
 	char last_words[64];
@@ -504,6 +505,28 @@ static void test_death_while_the_guest_holds_a_disk(void **state)
 	assert_int_equal(bed->op.e.code, -ECONNRESET);
 }
 
+static void note_closed(void *data, const char *name)
+{
+	struct bed *bed = data;
+
+	bed->closed = str_eq(name, "podvm.test");
+}
+
+static void test_guest_that_closes_a_channel(void **state)
+{
+	struct bed *bed = *state;
+	int fd;
+
+	start_well(bed, "closes-port");
+	vmm_on_channel_closed(bed->vmm, note_closed, bed);
+	bed->op = (struct result){ 0 };
+	assert_int_equal(vmm_add_channel(bed->vmm, "podvm.test", &fd, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	wait_for(bed, &bed->closed);
+	close(fd);
+}
+
 static void test_freeing_in_a_callback(void **state)
 {
 	struct bed *bed = *state;
@@ -656,6 +679,7 @@ int main(int argc, char **argv)
 		TEST(test_disks_that_are_none),
 		TEST(test_death_fails_what_is_under_way_before_it_is_told),
 		TEST(test_death_while_the_guest_holds_a_disk),
+		TEST(test_guest_that_closes_a_channel),
 		TEST(test_freeing_in_a_callback),
 		TEST(test_pause_and_resume),
 		TEST(test_a_flooded_console),
