@@ -15,9 +15,9 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/mountinfo.h"
 #include "base/str.h"
 #include "sandbox/volume_tree.h"
-#include "shim/mountinfo.h"
 #include "shim/rootfs_plan.h"
 #include "storage/scratch.h"
 

@@ -7,9 +7,9 @@
 #include <sys/stat.h>
 
 #include "base/cleanup.h"
+#include "base/mountinfo.h"
 #include "base/str.h"
 #include "shim/create.h"
-#include "shim/mountinfo.h"
 #include "shim/mounts.h"
 #include "storage/virtiofs.h"
 

@@ -22,8 +22,8 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/mountinfo.h"
 #include "base/str.h"
-#include "shim/mountinfo.h"
 #include "shim/volume_kind.h"
 
 #define POD "pods/8a1f/"

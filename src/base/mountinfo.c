@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "shim/mountinfo.h"
+#include "base/mountinfo.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -58,6 +58,15 @@ static const char *nth_field(const char *line, int n, size_t *len)
 	while (n-- > 0)
 		field = next_field(&line, len);
 	return field;
+}
+
+/* The nth field of a line, as it was before it was escaped. */
+static char *copy_field(const char *line, int n)
+{
+	size_t len = 0;
+	const char *field = nth_field(line, n, &len);
+
+	return unescape(field, len);
 }
 
 static const char *next_line(const char *line)
@@ -125,6 +134,46 @@ char *mountinfo_fs_path(const char *mountinfo, uint64_t id, const char *path)
 	return NULL;
 }
 
+/* Where a mount shows a file of its file system, if it does. */
+static int add_path(const char *line, const char *fs_path, struct strv *ret)
+{
+	_cleanup_(freep) char *top = copy_field(line, 4);
+	_cleanup_(freep) char *point = copy_field(line, 5);
+	const char *rest;
+
+	if (!top || !point)
+		return -ENOMEM;
+	if (!str_eq(fs_path, top) && !is_below(fs_path, top))
+		return 0;
+	rest = fs_path + (str_eq(top, "/") ? 0 : strlen(top));
+	if (str_eq(rest, "/"))
+		return strv_add(ret, point);
+	return strv_addf(ret, "%s%s", str_eq(point, "/") ? "" : point, rest);
+}
+
+int mountinfo_paths(const char *mountinfo, uint64_t id, const char *fs_path, size_t max,
+		    struct strv *ret)
+{
+	size_t device_len = 0;
+	const char *device = NULL;
+	int r = 0;
+
+	if (!*fs_path)
+		fs_path = "/";
+	for (const char *line = mountinfo; *line; line = next_line(line))
+		if (strtoull(line, NULL, 10) == id)
+			device = nth_field(line, 3, &device_len);
+	for (const char *line = mountinfo; device && *line && r == 0 && ret->n < max;
+	     line = next_line(line)) {
+		size_t len = 0;
+		const char *field = nth_field(line, 3, &len);
+
+		if (len == device_len && memcmp(field, device, len) == 0)
+			r = add_path(line, fs_path, ret);
+	}
+	return r;
+}
+
 /* The fields behind the optional ones: file system, source, options. */
 static const char *behind_dash(const char *line)
 {
@@ -132,15 +181,6 @@ static const char *behind_dash(const char *line)
 	const char *dash = strstr(line, " - ");
 
 	return dash && dash < end ? dash + strlen(" - ") : NULL;
-}
-
-/* The nth field of a line, as it was before it was escaped. */
-static char *copy_field(const char *line, int n)
-{
-	size_t len = 0;
-	const char *field = nth_field(line, n, &len);
-
-	return unescape(field, len);
 }
 
 int mountinfo_find(const char *mountinfo, uint64_t id, struct mountinfo *ret)

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#ifndef PODVM_SHIM_MOUNTINFO_H
-#define PODVM_SHIM_MOUNTINFO_H
+#ifndef PODVM_BASE_MOUNTINFO_H
+#define PODVM_BASE_MOUNTINFO_H
 
 /* What the kernel says of mounts: /proc/self/mountinfo. */
 
@@ -8,6 +8,7 @@
 #include <stdint.h>
 
 #include "base/err.h"
+#include "base/str.h"
 
 /**
  * struct mountinfo - A mount
@@ -45,6 +46,19 @@ void mountinfo_done(struct mountinfo *m);
  * Return: A new string, empty for the root, or NULL when there is none or out of memory
  */
 char *mountinfo_fs_path(const char *mountinfo, uint64_t id, const char *path);
+
+/**
+ * mountinfo_paths() - Where the mounts of a file system show a file
+ * @mountinfo:	Text of /proc/self/mountinfo
+ * @id:		Id of one of these mounts
+ * @fs_path:	Path of the file in its file system
+ * @max:	The most that are wanted
+ * @ret:	Paths are appended; something else may be mounted there
+ *
+ * Return: 0 or -ENOMEM
+ */
+int mountinfo_paths(const char *mountinfo, uint64_t id, const char *fs_path, size_t max,
+		    struct strv *ret);
 
 /**
  * mountinfo_below() - Is something mounted below a directory?
