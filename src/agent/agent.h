@@ -16,15 +16,16 @@
  *	                             ├── container.c  create, start, remove: storage.c, crun.c
  *	                             ├── exec.c       further processes: crun.c
  *	                             ├── process.c    wait, exit;  streams.c: pipes and terminals
- *	                             ├── connection.c connections to the guest's localhost
+ *	                             ├── connection.c connections to the guest's localhost, and to
+ *	                             │   socket.c     sockets that stand for some of the host
  *	                             ├── stats.c proclist.c metrics.c klog.c
  *	                             └── events.c     exits and OOM kills (oom.c)
  *
  * There is one thread and one loop, and nothing in it blocks. What may take long runs in a child
  * with a deadline (child.c): crun, mounting and unmounting, waiting for a cgroup to be empty. So
- * every call but Wait, ReadOutput, WriteInput and NextEvents is answered within its deadline,
- * whatever a container does; and every limit that a container could run into us with is set
- * before it starts (cgroup.c). All processes are reaped in one place (reaper.c).
+ * every call but Wait, ReadOutput, WriteInput, NextEvents and Accept is answered within its
+ *deadline, whatever a container does; and every limit that a container could run into us with is
+ *set before it starts (cgroup.c). All processes are reaped in one place (reaper.c).
  *
  * The agent has no state worth keeping: when the host is gone (the channel is closed), it kills
  * the containers, unmounts their disks and resets the machine. It never exits.
@@ -47,11 +48,26 @@
 #define EXECS_MAX      1024
 
 /**
+ * struct sockets - Sockets that stand for some of the host (socket.c)
+ * @list:	struct listener
+ * @n:		How many
+ * @call:	Accept that waits, or NULL
+ * @id:		What the next connection is to be called
+ */
+struct sockets {
+	struct agent *agent;
+	struct list list;
+	size_t n;
+	struct ttrpc_call *call;
+	char id[32];
+};
+
+/**
  * struct agent - Everything
  * @containers:	struct container, in the order of creation
  * @n_execs:	Processes besides the containers' first ones
  * @resize:	A call of Resize that is under way, or NULL
- * @connections: struct connection (connection.c), see Connect
+ * @connections: struct connection (connection.c), see Connect and Accept
  * @sequence:	For unique names of small files
  * @boot_us:	CLOCK_BOOTTIME when we were ready
  * @boot_tsc:	Time stamp counter at that moment: the instructions of the boot, in an emulator that
@@ -71,6 +87,7 @@ struct agent {
 	size_t n_containers;
 	size_t n_execs;
 	struct list connections;
+	struct sockets sockets;
 	struct resize *resize;
 	size_t n_connections;
 	uint64_t sequence;

@@ -144,40 +144,77 @@ static void try_connect(struct connection *c)
 		refused(c, r);
 }
 
+bool connection_id_valid(const char *id)
+{
+	return id_valid(id) && strlen(id) < sizeof(((struct connection *)NULL)->id);
+}
+
+static int new (struct agent *a, const char *id, struct connection **ret)
+{
+	struct connection *c;
+
+	if (find(a, id))
+		return -EEXIST;
+	if (a->n_connections == CONNECTIONS_MAX)
+		return -ENFILE;
+	c = calloc(1, sizeof(*c));
+	if (!c)
+		return -ENOMEM;
+	c->agent = a;
+	c->fd = -EBADF;
+	snprintf(c->id, sizeof(c->id), "%s", id);
+	streams_init(&c->streams, a->loop);
+	list_append(&a->connections, &c->node);
+	a->n_connections++;
+	*ret = c;
+	return 0;
+}
+
+int connection_accepted(struct agent *a, const char *id, int fd)
+{
+	struct connection *c;
+	int r = new (a, id, &c);
+
+	if (r < 0) {
+		close(fd);
+		return r;
+	}
+	c->streams.out[0].fd = fd;
+	c->streams.out[0].socket = true;
+	c->streams.in.fd = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+	if (c->streams.in.fd < 0) {
+		r = -errno;
+		connection_free(c);
+	}
+	return r;
+}
+
 HANDLER(serve_connect)
 {
 	const PB(ConnectRequest) *req = (const void *)msg;
 	struct agent *a = data;
 	struct connection *c;
 
-	if (!id_valid(req->connection_id) || strlen(req->connection_id) >= sizeof(c->id) ||
-	    req->port == 0 || req->port > UINT16_MAX) {
+	int r;
+
+	if (!connection_id_valid(req->connection_id) || req->port == 0 || req->port > UINT16_MAX) {
 		ttrpc_reply_error(call, TTRPC_INVALID_ARGUMENT, "invalid id or port");
 		return;
 	}
-	if (find(a, req->connection_id)) {
+	r = new (a, req->connection_id, &c);
+	if (r == -EEXIST) {
 		ttrpc_reply_error(call, TTRPC_ALREADY_EXISTS, "there is such a connection");
 		return;
 	}
-	if (a->n_connections == CONNECTIONS_MAX) {
-		ttrpc_reply_error(call, TTRPC_RESOURCE_EXHAUSTED, "there are %d connections",
-				  CONNECTIONS_MAX);
+	if (r < 0) {
+		ttrpc_reply_error(call, TTRPC_RESOURCE_EXHAUSTED,
+				  "no more than %zu connections: %s", a->n_connections,
+				  strerror(-r));
 		return;
 	}
-	c = calloc(1, sizeof(*c));
-	if (!c) {
-		reply_oom(call);
-		return;
-	}
-	c->agent = a;
 	c->call = call;
-	c->fd = -EBADF;
 	c->port = (uint16_t)req->port;
 	c->family = AF_INET;
-	snprintf(c->id, sizeof(c->id), "%s", req->connection_id);
-	streams_init(&c->streams, a->loop);
-	list_append(&a->connections, &c->node);
-	a->n_connections++;
 	if (loop_timer_new(a->loop, call_timeout(call), on_deadline, c, &c->deadline) < 0)
 		fail(c, -ENOMEM);
 	else

@@ -6,6 +6,7 @@
 #include "agent/connection.h"
 #include "agent/container.h"
 #include "agent/resize.h"
+#include "agent/socket.h"
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/str.h"
@@ -50,6 +51,7 @@ static const ttrpc_handler handlers[] = {
 	serve_prepare_template,
 	serve_stat_volume,
 	serve_grow_volume,
+	serve_accept,
 };
 
 static struct ttrpc_service service = {
@@ -72,6 +74,7 @@ int agent_init(struct agent *a, struct loop *loop)
 	a->loop = loop;
 	list_init(&a->containers);
 	list_init(&a->connections);
+	sockets_init(&a->sockets, a);
 	r = reaper_init(&a->reaper, loop);
 	if (r == 0)
 		r = oom_init(&a->oom, a);
@@ -82,6 +85,7 @@ int agent_init(struct agent *a, struct loop *loop)
 void agent_done(struct agent *a)
 {
 	resize_done(a);
+	sockets_done(&a->sockets);
 	connections_done(a);
 	while (!list_empty(&a->containers))
 		container_free(list_entry(a->containers.next, struct container, node));

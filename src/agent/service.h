@@ -83,5 +83,6 @@ HANDLER(serve_resize);
 HANDLER(serve_prepare_template);
 HANDLER(serve_stat_volume);
 HANDLER(serve_grow_volume);
+HANDLER(serve_accept);
 
 #endif

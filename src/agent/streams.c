@@ -17,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "base/unixsock.h"
 
 /* Four times the default: fewer calls for much data. The pages are charged to who fills them. */
 #define PIPE_SIZE ((int)256 << 10)
@@ -188,6 +189,7 @@ static void reply_output(struct streams_output *o, uint8_t *data, size_t len, bo
 	resp.data.data = data;
 	resp.data.len = len;
 	resp.eof = eof;
+	resp.closed = eof && o->socket && o->fd >= 0 && unixsock_hung_up(o->fd);
 	ttrpc_reply(TAKE_PTR(o->call), &resp.base);
 }
 
@@ -201,6 +203,25 @@ static void wait_readable(struct streams_output *o)
 		r = loop_io_new(o->loop, o->fd, LOOP_READ, on_readable, o, &o->watch);
 	if (r < 0)
 		ttrpc_reply_error(TAKE_PTR(o->call), TTRPC_RESOURCE_EXHAUSTED, "out of memory");
+}
+
+static ssize_t read_some(struct streams_output *o, uint8_t *data, size_t size)
+{
+	ssize_t n;
+
+	if (o->socket)
+		return unixsock_receive(o->fd, data, size);
+	n = read(o->fd, data, size);
+	return n < 0 ? -errno : n;
+}
+
+/* What a socket can't pass on; it has been received already. */
+static void refuse(struct streams_output *o, int why)
+{
+	end_read(o);
+	ttrpc_reply_error(TAKE_PTR(o->call), TTRPC_FAILED_PRECONDITION, "%s",
+			  why == -EBADMSG ? "descriptors can't be passed to the host"
+					  : "a message is too long");
 }
 
 static void try_read(struct streams_output *o)
@@ -220,11 +241,13 @@ static void try_read(struct streams_output *o)
 		ttrpc_reply_error(TAKE_PTR(o->call), TTRPC_RESOURCE_EXHAUSTED, "out of memory");
 		return;
 	}
-	n = read(o->fd, data, size);
+	n = read_some(o, data, size);
 	if (n > 0)
 		reply_output(o, data, (size_t)n, false);
-	else if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	else if (n == -EAGAIN || n == -EINTR)
 		wait_readable(o);
+	else if (n == -EBADMSG || n == -EMSGSIZE)
+		refuse(o, (int)n);
 	else /* the end; of a terminal, EIO: nobody has it open any more */
 		reply_output(o, NULL, 0, true);
 }

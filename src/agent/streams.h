@@ -30,7 +30,10 @@
 #define STREAMS_MAX_IO	   ((uint32_t)1 << 20) /* bytes of one call */
 #define STREAMS_DEFAULT_IO ((uint32_t)64 << 10)
 
-/** struct streams_output - One direction out of the process; @call waits for data, or it's dropped */
+/**
+ * struct streams_output - One direction out of the process; @call waits for data, or it's dropped
+ * @socket:	A unix socket, perhaps of messages
+ */
 struct streams_output {
 	struct loop *loop;
 	int fd;
@@ -38,6 +41,7 @@ struct streams_output {
 	struct ttrpc_call *call;
 	uint32_t max;
 	bool drop;
+	bool socket;
 };
 
 /** struct streams_input - The direction into the process; @call waits for room */

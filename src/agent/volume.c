@@ -110,7 +110,8 @@ static int make_link(int parent, const char *name, const PB(VolumeChange) * c)
 	return r == 0 && renameat(parent, tmp, parent, name) < 0 ? -errno : r;
 }
 
-static int change_child(int parent, const char *name, const PB(VolumeChange) * c)
+static int change_child(int parent, const char *name, struct sockets *sockets,
+			const PB(VolumeChange) * c)
 {
 	switch (c->kind) {
 	case PODVM__AGENT__V1__VOLUME_CHANGE__KIND__DIRECTORY:
@@ -121,12 +122,14 @@ static int change_child(int parent, const char *name, const PB(VolumeChange) * c
 		return make_link(parent, name, c);
 	case PODVM__AGENT__V1__VOLUME_CHANGE__KIND__REMOVE:
 		return rm_rf(parent, name);
+	case PODVM__AGENT__V1__VOLUME_CHANGE__KIND__SOCKET:
+		return socket_put(sockets, parent, name, c);
 	default:
 		return -EINVAL;
 	}
 }
 
-int volume_change(int volume, const PB(VolumeChange) * c, struct err *e)
+int volume_change(int volume, struct sockets *sockets, const PB(VolumeChange) * c, struct err *e)
 {
 	_cleanup_(freep) char *full = str_printf("/%s", c->path);
 	_cleanup_(close_fdp) int parent = -EBADF;
@@ -149,7 +152,7 @@ int volume_change(int volume, const PB(VolumeChange) * c, struct err *e)
 	/* Nothing has to be removed where nothing is. */
 	if (parent == -ENOENT && c->kind == PODVM__AGENT__V1__VOLUME_CHANGE__KIND__REMOVE)
 		return 0;
-	r = parent < 0 ? parent : change_child(parent, name, c);
+	r = parent < 0 ? parent : change_child(parent, name, sockets, c);
 	return r < 0 ? err_errno(e, r, "cannot change %.256s", c->path) : 0;
 }
 
@@ -185,7 +188,7 @@ static bool is_removal(const PB(UpdateVolumeRequest) * req)
 	       req->changes[0]->kind == PODVM__AGENT__V1__VOLUME_CHANGE__KIND__REMOVE;
 }
 
-static int update(const PB(UpdateVolumeRequest) * req, struct err *e)
+static int update(struct sockets *sockets, const PB(UpdateVolumeRequest) * req, struct err *e)
 {
 	_cleanup_(close_fdp) int parent = -EBADF;
 	_cleanup_(close_fdp) int volume = -EBADF;
@@ -211,16 +214,19 @@ static int update(const PB(UpdateVolumeRequest) * req, struct err *e)
 	if (volume < 0)
 		return err_errno(e, volume, "cannot open %s", req->path);
 	for (size_t i = 0; r == 0 && i < req->n_changes; i++)
-		r = volume_change(volume, req->changes[i], e);
+		r = volume_change(volume, sockets, req->changes[i], e);
 	return r;
 }
 
 HANDLER(serve_update_volume)
 {
 	const PB(UpdateVolumeRequest) *req = (const void *)msg;
+	struct agent *a = data;
 	struct err e = { 0 };
+	int r = update(&a->sockets, req, &e);
 
-	if (update(req, &e) < 0) {
+	sockets_sweep(&a->sockets);
+	if (r < 0) {
 		error_internal(&e);
 		ttrpc_reply_err(call, &e);
 	} else {

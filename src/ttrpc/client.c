@@ -247,6 +247,11 @@ void ttrpc_client_on_slow(struct ttrpc_client *c, uint64_t ms, void (*cb)(void *
 	c->slow_data = data;
 }
 
+size_t ttrpc_client_queued(const struct ttrpc_client *c)
+{
+	return c->frames ? frame_conn_queued(c->frames) : 0;
+}
+
 void ttrpc_client_free(struct ttrpc_client *c)
 {
 	/* A failing call's callback may get here a second time. */

@@ -232,6 +232,9 @@ int ttrpc_call(struct ttrpc_client *c, const ProtobufCServiceDescriptor *service
 	       const char *method, const ProtobufCMessage *req, uint64_t timeout_ms,
 	       ttrpc_done done, void *data, struct ttrpc_pending **ret);
 
+/** ttrpc_client_queued() - Bytes of requests that the peer hasn't taken yet */
+size_t ttrpc_client_queued(const struct ttrpc_client *c);
+
 /**
  * ttrpc_cancel() - Forget a pending call: @done will not be called, a late answer is dropped
  * @p:		Call whose @done hasn't returned yet (while that runs, nothing happens), or NULL

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "agent/agent.h"
 #include "agent/volume.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -46,6 +47,7 @@ static void check_outside(int dir)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
+	static struct agent agent;
 	Podvm__Agent__V1__UpdateVolumeRequest *req;
 	char path[] = "/tmp/podvm-fuzz.XXXXXX";
 	_cleanup_(close_fdp) int dir = -EBADF;
@@ -58,14 +60,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		abort();
 	dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	make_traps(dir);
+	memset(&agent, 0, sizeof(agent));
+	if (loop_new(&agent.loop) < 0)
+		abort();
+	sockets_init(&agent.sockets, &agent);
 	volume = openat(dir, "volume", O_PATH | O_DIRECTORY | O_CLOEXEC);
 	for (size_t i = 0; i < req->n_changes; i++) {
 		struct err e = { 0 };
 
-		if (volume_change(volume, req->changes[i], &e) < 0 && !*e.msg)
+		if (volume_change(volume, &agent.sockets, req->changes[i], &e) < 0 && !*e.msg)
 			abort();
 	}
+	sockets_sweep(&agent.sockets);
 	check_outside(dir);
+	sockets_done(&agent.sockets);
+	loop_free(agent.loop);
 	if (rm_rf(AT_FDCWD, path) < 0)
 		abort();
 	podvm__agent__v1__update_volume_request__free_unpacked(req, NULL);

@@ -71,7 +71,7 @@ static int change(struct fixture *f, Podvm__Agent__V1__VolumeChange__Kind kind, 
 	c.target = (char *)text;
 	c.data.data = (uint8_t *)text;
 	c.data.len = strlen(text);
-	r = volume_change(f->fd, &c, &e);
+	r = volume_change(f->fd, NULL, &c, &e);
 	assert_true(r == 0 || *e.msg);
 	return r;
 }
@@ -193,10 +193,10 @@ static void test_kept_if_it_is_there(void **state)
 	c.path = (char *)"x";
 	c.mode = 0755;
 	c.keep = true;
-	assert_int_equal(volume_change(f->fd, &c, NULL), 0);
+	assert_int_equal(volume_change(f->fd, NULL, &c, NULL), 0);
 	assert_content(f, "x", "mine");
 	c.path = (char *)"y";
-	assert_int_equal(volume_change(f->fd, &c, NULL), 0);
+	assert_int_equal(volume_change(f->fd, NULL, &c, NULL), 0);
 	assert_int_equal(status(f, "y").st_mode, S_IFDIR | 0755);
 }
 
