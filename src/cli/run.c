@@ -362,7 +362,8 @@ static int run_machine(struct run *run, int *code, struct err *e)
 			.network = run->plan.network ? &network : NULL,
 			.pod_network = run->plan.netns ? &pod_network : NULL,
 			.shares = run->plan.shares,
-			.n_shares = run->plan.n_volumes,
+			.n_shares = run->plan.n_shares,
+			.host_sockets = config->host_sockets,
 			.state_dir = config->state,
 			.agent_timeout_ms = config->agent_timeout,
 			.uid_base = config->uid_base,
@@ -376,6 +377,8 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		.scratch_unsafe = run->options.scratch_unsafe ||
 				  config->scratch_cache == CONFIG_CACHE_UNSAFE,
 		.directories = &run->image->config.volumes,
+		.sockets = run->plan.sockets,
+		.n_sockets = run->plan.n_sockets,
 		.dns = &run->plan.dns,
 		.add_hosts = run->options.add_host.v,
 		.input = run->options.interactive,
@@ -396,7 +399,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 	if (config->template_enabled == CONFIG_YES && !run->options.no_template)
 		c.sandbox.templates = templates;
 	r = fill_machine(run, &c.sandbox, e);
-	if (r == 0 && run->plan.n_volumes > 0)
+	if (r == 0 && run->plan.n_shares > 0)
 		r = private_mounts(e);
 	return r < 0 ? r : runner_run(&c, code, e);
 }

@@ -12,6 +12,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/container.h"
+#include "sandbox/socket_list.h"
 
 #define NETNS	      "ns:" /* before a path in --net, as podman has it */
 #define ENV_FILE_MAX  ((size_t)1 << 20)
@@ -162,7 +163,7 @@ static int volume_options(struct run_volume *v, char *text, struct err *e)
 	return 0;
 }
 
-static int parse_volume(const char *text, struct run_volume *v, struct err *e)
+static int parse_volume(const char *text, struct run_volume *v, mode_t *type, struct err *e)
 {
 	_cleanup_(freep) char *copy = strdup(text);
 	char *destination;
@@ -191,13 +192,38 @@ static int parse_volume(const char *text, struct run_volume *v, struct err *e)
 	v->source = realpath(copy, NULL);
 	if (!v->source || stat(v->source, &st) < 0)
 		return err_errno(e, -errno, "-v %s", copy);
-	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode))
-		return err_set(e, -EINVAL, "-v %s: only directories and files can be shared", copy);
+	if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode) && !S_ISSOCK(st.st_mode))
+		return err_set(e, -EINVAL, "-v %s: only directories, files and sockets can be had",
+			       copy);
+	*type = st.st_mode & S_IFMT;
 	return str_set(&v->destination, destination) < 0 ? err_oom(e) : 0;
 }
 
-static int plan_volumes(const struct run_options *o, struct run_plan *p, struct err *e)
+static void plan_share(struct run_plan *p, struct run_volume *v, size_t number)
 {
+	snprintf(v->guest, sizeof(v->guest), CONTAINER_SHARED "/%zu", number);
+	p->shares[p->n_shares++] = (struct sandbox_share){ v->source, v->name, v->readonly };
+}
+
+/* A directory of sockets is a copy: what is written there would be lost. */
+static void plan_sockets(struct run_plan *p, struct run_volume *v, size_t number, bool single)
+{
+	struct volume_config *c = &p->sockets[p->n_sockets++];
+
+	*c = (struct volume_config){ .source = v->source, .sockets = true };
+	snprintf(v->guest, sizeof(v->guest), "/run/podvm/volumes/%zu", number);
+	c->path = v->guest;
+	v->readonly |= !single;
+	if (!single)
+		return;
+	c->path = "/run/podvm/volumes";
+	c->name = v->name;
+}
+
+static int plan_volumes(const struct run_options *o, const struct config *config,
+			struct run_plan *p, struct err *e)
+{
+	mode_t type = 0;
 	int r = 0;
 
 	if (o->volume.n > RUN_MAX_VOLUMES)
@@ -205,9 +231,15 @@ static int plan_volumes(const struct run_options *o, struct run_plan *p, struct 
 	for (size_t i = 0; r == 0 && i < o->volume.n; i++) {
 		struct run_volume *v = &p->volumes[p->n_volumes++];
 
-		r = parse_volume(o->volume.v[i], v, e);
 		snprintf(v->name, sizeof(v->name), "%zu", i);
-		p->shares[i] = (struct sandbox_share){ v->source, v->name, v->readonly };
+		r = parse_volume(o->volume.v[i], v, &type, e);
+		if (r == 0)
+			r = socket_list_source(config->host_sockets, v->source, e);
+		if (r > 0)
+			plan_sockets(p, v, i, S_ISSOCK(type));
+		else if (r == 0)
+			plan_share(p, v, i);
+		r = MIN(r, 0);
 	}
 	return r;
 }
@@ -293,7 +325,7 @@ int run_plan_make(const struct run_options *o, const struct config *config, stru
 	*p = (struct run_plan){ 0 };
 	r = plan_env(o, p, e);
 	if (r == 0)
-		r = plan_volumes(o, p, e);
+		r = plan_volumes(o, config, p, e);
 	if (r == 0)
 		r = plan_network(o, config, p, e);
 	if (r == 0)

@@ -13,6 +13,7 @@
 #include "net/net.h"
 #include "oci/spec.h"
 #include "sandbox/sandbox.h"
+#include "sandbox/volume.h"
 
 #define RUN_MAX_PORTS	128
 #define RUN_MAX_VOLUMES 32
@@ -74,7 +75,8 @@ struct run_options {
 struct run_volume {
 	char *source;
 	char *destination;
-	char name[24]; /* in CONTAINER_SHARED */
+	char name[24];	/* of a share */
+	char guest[64]; /* where it is in the guest, before it's mounted */
 	bool readonly;
 };
 
@@ -84,6 +86,9 @@ struct run_volume {
 struct run_plan {
 	struct run_volume volumes[RUN_MAX_VOLUMES];
 	struct sandbox_share shares[RUN_MAX_VOLUMES];
+	size_t n_shares;
+	struct volume_config sockets[RUN_MAX_VOLUMES]; /* of the host, and directories of them */
+	size_t n_sockets;
 	size_t n_volumes;
 	struct net_port ports[RUN_MAX_PORTS];
 	size_t n_ports;

@@ -56,9 +56,8 @@ static int add_mounts(const struct run_options *o, const struct run_plan *p, con
 	for (size_t i = 0; r == 0 && i < o->tmpfs.n; i++)
 		r = oci_run_add_tmpfs(s, o->tmpfs.v[i], e);
 	for (size_t i = 0; r == 0 && i < p->n_volumes; i++) {
-		snprintf(source, sizeof(source), CONTAINER_SHARED "/%s", p->volumes[i].name);
 		r = oci_run_add_mount(
-			s, "bind", source, p->volumes[i].destination,
+			s, "bind", p->volumes[i].guest, p->volumes[i].destination,
 			p->volumes[i].readonly ? "rbind,ro,rprivate" : "rbind,rprivate", e);
 	}
 	for (size_t i = 0; r == 0 && i < o->ulimit.n; i++)

@@ -29,6 +29,8 @@ struct runner {
 	struct loop *loop;
 	struct sandbox *sandbox;
 	struct container *container;
+	struct volume_set *volumes; /* of sockets */
+	size_t n_awaited;	    /* of those */
 	struct control *control;
 	struct relay *relay;
 	struct log_writer *log;
@@ -328,6 +330,41 @@ static int make_files(struct runner *r)
 	return 0;
 }
 
+static void create(struct runner *r)
+{
+	struct err err = { 0 };
+	int ret = container_create(r->sandbox, &r->container_config, on_created, r, &r->container);
+
+	if (ret < 0) {
+		err_errno(&err, ret, "cannot create the container");
+		fail(r, &err);
+	}
+}
+
+static void on_sockets(void *data, const struct err *e)
+{
+	struct runner *r = data;
+
+	if (r->phase != STARTING)
+		return;
+	if (e)
+		fail(r, e);
+	else if (--r->n_awaited == 0)
+		create(r);
+}
+
+static int add_sockets(struct runner *r)
+{
+	const struct runner_config *c = r->config;
+	struct volume *v;
+	int ret = volume_set_new(r->sandbox, &r->volumes);
+
+	r->n_awaited = c->n_sockets;
+	for (size_t i = 0; ret == 0 && i < c->n_sockets; i++)
+		ret = volume_add(r->volumes, &c->sockets[i], on_sockets, r, &v);
+	return ret;
+}
+
 static void on_sandbox_started(void *data, const struct err *e)
 {
 	struct runner *r = data;
@@ -367,12 +404,13 @@ static void on_sandbox_started(void *data, const struct err *e)
 	terminal_size(&r->container_config.columns, &r->container_config.rows);
 	if (ret == 0)
 		ret = make_files(r);
-	if (ret == 0)
-		ret = container_create(r->sandbox, &r->container_config, on_created, r,
-				       &r->container);
+	if (ret == 0 && c->n_sockets > 0)
+		ret = add_sockets(r);
 	if (ret < 0) {
 		err_errno(&err, ret, "cannot create the container");
 		fail(r, &err);
+	} else if (c->n_sockets == 0) {
+		create(r);
 	}
 }
 
@@ -410,6 +448,7 @@ static void done(struct runner *r)
 {
 	relay_free(r->relay);
 	container_free(r->container);
+	volume_set_free(r->volumes);
 	if (r->control)
 		control_free(r->control);
 	sandbox_free(r->sandbox);

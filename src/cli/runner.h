@@ -15,6 +15,7 @@
 #include "oci/spec.h"
 #include "sandbox/container.h"
 #include "sandbox/sandbox.h"
+#include "sandbox/volume.h"
 
 /**
  * struct runner_config - Everything that was prepared
@@ -25,6 +26,8 @@
  * @scratch_unsafe: Nobody wants the latter after a crash
  * @image_part: What is on the first one
  * @directories: Volumes of the image, which are made when it hasn't got them
+ * @sockets:	Sockets of the host and directories of them
+ * @n_sockets:	How many
  * @dns:	The user's settings
  * @add_hosts:	Further lines of /etc/hosts, "NAME:IP", ended by NULL; or NULL
  * @input:	stdin is passed on (-i)
@@ -45,6 +48,8 @@ struct runner_config {
 	int scratch_fd;
 	bool scratch_unsafe;
 	const struct strv *directories;
+	const struct volume_config *sockets;
+	size_t n_sockets;
 	const struct net_dns *dns;
 	char *const *add_hosts;
 	bool input;

@@ -81,6 +81,7 @@ struct config {
 	enum config_emptydir emptydir;
 	uint64_t emptydir_size; /* of the disk */
 	char *direct_volumes;	/* directory of what CSI drivers hand over */
+	char *host_sockets;	/* patterns of paths, separated by blanks */
 
 	/* [start] */
 	uint64_t boot_timeout;	/* VMM started -> agent has dialled */

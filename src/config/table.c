@@ -118,6 +118,10 @@ const struct config_key config_keys[] = {
 	  CONFIG_DIRECT_VOLUMES,
 	  "Directory in which 'podvm volume add' (or a CSI driver that knows Kata Containers) says which\n"
 	  "volumes are block devices for the pod alone, that the host hasn't mounted." },
+	{ "storage", "host_sockets", CONFIG_PATTERNS, AT(host_sockets), 0, 0, NULL, "",
+	  "Unix sockets of the host that pods may connect to when they mount them or their directory:\n"
+	  "patterns of absolute paths without symbolic links, separated by blanks. * doesn't match a\n"
+	  "slash. To such a server every pod is root." },
 
 	{ "start", "boot_timeout", CONFIG_DURATION, AT(boot_timeout), SEC, 3600 * SEC, NULL, "60s",
 	  "How long a guest may take to boot. Emulation on a busy machine is slow." },

@@ -20,6 +20,7 @@ enum config_type {
 	CONFIG_ENUM,	/* one of a list of words */
 	CONFIG_UINT,
 	CONFIG_ANNOTATIONS, /* names for config_annotate(), separated by blanks; may be empty */
+	CONFIG_PATTERNS,    /* of absolute paths, separated by blanks; may be empty */
 	CONFIG_SIZE,	    /* bytes, as parse_size() takes them */
 	CONFIG_DURATION,    /* milliseconds; in the file with a unit: ms, s, min */
 };

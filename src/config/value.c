@@ -30,6 +30,7 @@ bool config_value_is_string(const struct config_key *k)
 	case CONFIG_SUBNET4:
 	case CONFIG_SUBNET6:
 	case CONFIG_ANNOTATIONS:
+	case CONFIG_PATTERNS:
 		return true;
 	case CONFIG_ENUM:
 	case CONFIG_UINT:
@@ -66,6 +67,21 @@ static int check_path(const char *value, struct err *e)
 		if (str_starts(p, "/../") || str_eq(p, "/.."))
 			return err_set(e, -EINVAL, "it must be a path without \"..\"");
 	return 0;
+}
+
+static int check_patterns(const char *value, struct err *e)
+{
+	_cleanup_(freep) char *copy = strdup(value);
+	char *save = NULL;
+	int r = copy ? 0 : err_oom(e);
+
+	for (char *w = copy ? strtok_r(copy, " \t", &save) : NULL; w && r == 0;
+	     w = strtok_r(NULL, " \t", &save)) {
+		r = check_path(w, e);
+		if (r == 0 && (w[strlen(w) - 1] == '/' || strstr(w, "//")))
+			r = err_set(e, -EINVAL, "it must be paths of sockets");
+	}
+	return r;
 }
 
 /* An address of @family, a slash and a prefix length from @min to @max. */
@@ -107,6 +123,9 @@ static int check_string(const struct config_key *k, const char *value, struct er
 		break;
 	case CONFIG_ANNOTATIONS:
 		r = config_check_annotations(value, e);
+		break;
+	case CONFIG_PATTERNS:
+		r = check_patterns(value, e);
 		break;
 	case CONFIG_SUBNET4:
 		r = check_subnet(AF_INET, value, 8, 27, e);

@@ -31,6 +31,7 @@ struct sandbox {
 	struct net_user *net;		   /* NULL: no user-mode network */
 	struct net_pod *pod;		   /* NULL: no pod's network */
 	struct forward *forward;	   /* its port-forward */
+	struct host_sockets *sockets;	   /* NULL: none was wanted yet */
 	struct fuse_relay *relay;	   /* of the shares, NULL: there was none yet */
 	struct loop_child *virtiofs_child; /* NULL: it doesn't run */
 	int virtiofs_fd;		   /* its socket, until the relay has it */

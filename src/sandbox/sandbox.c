@@ -10,6 +10,7 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/clone.h"
 #include "sandbox/disks.h"
+#include "sandbox/host_socket.h"
 #include "sandbox/network.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/shares.h"
@@ -149,6 +150,7 @@ static void end_everything(struct sandbox *sb)
 	if (sb->call)
 		ttrpc_cancel(TAKE_PTR(sb->call));
 	sandbox_stop_forward(sb);
+	host_sockets_free(TAKE_PTR(sb->sockets));
 	ttrpc_client_free(TAKE_PTR(sb->agent));
 	vmm_free(vmm);
 	close_fdp(&sb->uid_fd);

@@ -59,6 +59,7 @@ struct sandbox_share {
  * @shares:	What containers may mount of the host
  * @n_shares:	How many
  * @shared_dir:	Directory of such things that the owner fills itself, also later; or NULL
+ * @host_sockets: Which sockets of the host it may have, see socket_list.h; NULL: none
  * @sysctl:	Kernel parameters to set in the guest, or NULL
  * @shared_pid:	The guest keeps a PID namespace for all containers
  * @state_dir:	Where what was found out about the machine is remembered
@@ -86,6 +87,7 @@ struct sandbox_config {
 	const struct sandbox_share *shares;
 	size_t n_shares;
 	const char *shared_dir;
+	const char *host_sockets;
 	const struct oci_map *sysctl;
 	bool shared_pid;
 	const char *state_dir;

@@ -13,6 +13,8 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/host_socket.h"
+#include "sandbox/sandbox-internal.h"
 #include "sandbox/volume_tree.h"
 
 #define BATCH_BYTES   ((size_t)1 << 20) /* of a call; a single file may be as large */
@@ -34,6 +36,8 @@ struct volume_set {
 /**
  * struct volume - A volume
  * @dev, @ino:	Of a file: the one that is meant
+ * @sockets:	Its sockets are offered
+ * @socket_dir:	Of those
  * @watch:	Watch descriptor of inotify, < 0: it isn't followed
  * @have:	What the guest has, as far as we know
  * @next:	What it's about to have
@@ -44,6 +48,7 @@ struct volume_set {
  * @timer:	Until the next reading, if @armed
  * @changed:	There was an event since the last reading
  * @unreadable:	It couldn't be read the last time, which was logged
+ * @left_out:	A socket was left out, which was logged
  * @pause_ms:	From an event to the reading
  * @read_ms:	When it was read last
  * @failures:	How often sending has failed in a row
@@ -58,6 +63,8 @@ struct volume {
 	struct strv directories;
 	bool memory;
 	bool fixed;
+	bool sockets;
+	struct socket_dir socket_dir;
 	Podvm__Agent__V1__VolumeTmpfs tmpfs;
 	dev_t dev;
 	ino_t ino;
@@ -73,6 +80,7 @@ struct volume {
 	bool armed;
 	bool changed;
 	bool unreadable;
+	bool left_out;
 	uint64_t pause_ms;
 	uint64_t read_ms;
 	unsigned int failures;
@@ -141,6 +149,13 @@ static void failed(struct volume *v, const struct err *e)
 	v->failures++;
 }
 
+static bool still_has(const void *data, const char *path)
+{
+	const struct volume *v = data;
+
+	return volume_tree_find(&v->have, path);
+}
+
 static void succeeded(struct volume *v)
 {
 	drop_changes(v);
@@ -148,6 +163,8 @@ static void succeeded(struct volume *v)
 	volume_tree_done(&v->have);
 	v->have = v->next;
 	v->next = (struct volume_tree){ 0 };
+	if (v->sockets && v->set->sb->sockets)
+		host_sockets_keep(v->set->sb->sockets, v, still_has, v);
 	v->failures = 0;
 	if (v->changed)
 		arm_for_event(v);
@@ -203,13 +220,60 @@ static int send_batch(struct volume *v)
 
 /* ---- reading ---- */
 
+static const char *base_name(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? slash + 1 : path;
+}
+
+/* What the pod can't have isn't there; it's said once. */
+static int leave_out(struct volume *v, const char *name, int why)
+{
+	static const char advice[] = "host_sockets in [storage] of podvm.conf lists those that are";
+	char path[PATH_MAX];
+	char quoted[256];
+
+	if (why == -ENOENT || why == -ESTALE || v->left_out)
+		return 0;
+	v->left_out = true;
+	snprintf(path, sizeof(path), "%s/%s", v->socket_dir.path, name);
+	log_warn("a host socket isn't available in the pod", "socket=%s reason=\"%s\"%s%s%s",
+		 log_quote(quoted, sizeof(quoted), path),
+		 why == -EPERM ? "it isn't listed" : strerror(-why),
+		 why == -EPERM ? " hint=\"" : "", why == -EPERM ? advice : "",
+		 why == -EPERM ? "\"" : "");
+	return 0;
+}
+
+static int offer_socket(void *data, struct volume_entry *n, struct err *e)
+{
+	struct volume *v = data;
+	const char *name = v->name ? base_name(v->source) : n->path;
+	struct socket_offer o = { .owner = v, .key = n->path, .dir = &v->socket_dir, .name = name };
+	struct host_sockets *hs = sandbox_sockets(v->set->sb);
+	int r = hs ? host_sockets_offer(hs, &o, &n->socket, &n->messages) : -ENOMEM;
+
+	if (r == -ENOMEM)
+		return err_oom(e);
+	if (r < 0)
+		return v->name ? err_errno(e, r, "cannot use the socket") : leave_out(v, name, r);
+	return 1;
+}
+
 static int read_source(struct volume *v, struct err *e)
 {
+	struct volume_sockets sockets = { offer_socket, v };
+
+	if (v->sockets && v->name)
+		return volume_tree_read_socket(&v->next, v->source, v->name, &sockets, e);
+	if (v->sockets)
+		return volume_tree_read(&v->next, v->source, &sockets, e);
 	if (v->name)
 		return volume_tree_read_file(&v->next, v->source, v->name, v->dev, v->ino, e);
 	if (v->memory)
 		return volume_tree_read_top(&v->next, v->source, e);
-	return volume_tree_read(&v->next, v->source, e);
+	return volume_tree_read(&v->next, v->source, NULL, e);
 }
 
 static int make_directories(struct volume *v)
@@ -402,6 +466,17 @@ static int add_directories(struct strv *to, const char *path)
 	return r;
 }
 
+static int look_at_sockets(struct volume *v)
+{
+	_cleanup_(freep) char *path = realpath(v->source, NULL);
+
+	if (!path)
+		return -errno;
+	free(v->source);
+	v->source = TAKE_PTR(path);
+	return socket_dir_init(&v->socket_dir, v->source, v->name, NULL);
+}
+
 static int copy_config(struct volume *v, const struct volume_config *c)
 {
 	struct stat st;
@@ -414,7 +489,8 @@ static int copy_config(struct volume *v, const struct volume_config *c)
 	if (r < 0)
 		return r;
 	v->memory = c->memory;
-	v->fixed = c->fixed || c->memory;
+	v->sockets = c->sockets;
+	v->fixed = c->fixed || c->memory || (c->sockets && c->name);
 	podvm__agent__v1__volume_tmpfs__init(&v->tmpfs);
 	v->tmpfs.size = c->size;
 	v->tmpfs.inodes = c->inodes;
@@ -422,7 +498,7 @@ static int copy_config(struct volume *v, const struct volume_config *c)
 		return -errno;
 	v->dev = st.st_dev;
 	v->ino = st.st_ino;
-	return 0;
+	return v->sockets ? look_at_sockets(v) : 0;
 }
 
 int volume_add(struct volume_set *set, const struct volume_config *config, sandbox_done done,
@@ -461,6 +537,9 @@ void volume_free(struct volume *v)
 		return;
 	list_remove(&v->node);
 	unfollow(v);
+	if (v->sockets && v->set->sb->sockets)
+		host_sockets_keep(v->set->sb->sockets, v, NULL, NULL);
+	socket_dir_done(&v->socket_dir);
 	ttrpc_cancel(v->call);
 	loop_timer_free(v->timer);
 	drop_changes(v);

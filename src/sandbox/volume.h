@@ -20,6 +20,10 @@
  * published, it makes a new directory and renames a link (..data). A file is watched as an inode:
  * what is renamed over it isn't seen, as with a bind mount.
  *
+ * A socket of the host that the pod may have (host_socket.h) is a socket in the copy as well, if
+ * it's in the directory itself, or alone in place of a file. That one is known by its path: another
+ * one may take it.
+ *
  * The first reading decides whether a container can be made. After that nothing fails for good:
  * what can't be read or is too large is logged and the guest keeps what it has, until the next
  * change; what doesn't go in is tried again, after longer and longer pauses. The source isn't held
@@ -50,6 +54,7 @@ struct volume_set;
  * @directory:	Path of a directory to be made in the latter if it isn't there, which changes
  *nothing else, or NULL
  * @fixed:	It's copied once and not followed
+ * @sockets:	A directory: it may have sockets; a file: it is one, and isn't followed
  */
 struct volume_config {
 	const char *source;
@@ -60,6 +65,7 @@ struct volume_config {
 	uint64_t inodes;
 	const char *directory;
 	bool fixed;
+	bool sockets;
 };
 
 /**

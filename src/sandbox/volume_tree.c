@@ -68,7 +68,7 @@ static void sort(struct volume_tree *t)
 		qsort(t->v, t->n, sizeof(*t->v), compare);
 }
 
-static const struct volume_entry *find(const struct volume_tree *t, const char *path)
+const struct volume_entry *volume_tree_find(const struct volume_tree *t, const char *path)
 {
 	const struct volume_entry key = { .path = (char *)path };
 
@@ -86,7 +86,7 @@ int volume_tree_doubt(struct volume_tree *t, struct volume_tree *next)
 	for (size_t i = 0; r == 0 && i < t->n; i++) {
 		const struct volume_tree sorted = { .v = both.v, .n = n };
 
-		if (find(&sorted, t->v[i].path))
+		if (volume_tree_find(&sorted, t->v[i].path))
 			continue;
 		r = add(&both, &t->v[i]);
 		t->v[i] = (struct volume_entry){ 0 };
@@ -170,11 +170,13 @@ static int start_entry(struct volume_entry *n, const char *path, const struct st
  * struct walk - The reading of a directory
  * @dev:	Its file system
  * @data:	What the kubelet's ..data names; "": there is none
+ * @sockets:	NULL: it must not have any
  */
 struct walk {
 	struct volume_tree *t;
 	dev_t dev;
 	char data[NAME_MAX + 1];
+	const struct volume_sockets *sockets;
 	struct err *e;
 };
 
@@ -217,6 +219,31 @@ static int read_leaf(struct walk *w, int dir, const char *name, const char *path
 		       : 0;
 }
 
+/* Takes what @n holds. */
+static int offer(struct volume_tree *t, const struct volume_sockets *sockets,
+		 struct volume_entry *n, struct err *e)
+{
+	int r = sockets->offer(sockets->data, n, e);
+
+	if (r <= 0) {
+		entry_done(n);
+		return r;
+	}
+	return add(t, n) < 0 ? err_oom(e) : 0;
+}
+
+/* Of those in directories below nobody would notice when they come and go. */
+static int read_socket(struct walk *w, const char *path, const struct stat *st, unsigned int depth)
+{
+	struct volume_entry n;
+	int r;
+
+	if (depth > 0)
+		return 0;
+	r = start_entry(&n, path, st, w->e);
+	return r < 0 ? r : offer(w->t, w->sockets, &n, w->e);
+}
+
 static int read_child(struct walk *w, int dir, const char *name, const char *path,
 		      unsigned int depth)
 {
@@ -227,6 +254,8 @@ static int read_child(struct walk *w, int dir, const char *name, const char *pat
 		return errno == ENOENT ? 0 : err_errno(w->e, -errno, "cannot read %s", path);
 	if (w->t->n == VOLUME_MAX_ENTRIES)
 		return err_set(w->e, -EFBIG, "it has more than %d entries", VOLUME_MAX_ENTRIES);
+	if (S_ISSOCK(st.st_mode) && w->sockets)
+		return read_socket(w, path, &st, depth);
 	if (S_ISLNK(st.st_mode) || S_ISREG(st.st_mode))
 		return read_leaf(w, dir, name, path, &st);
 	if (!S_ISDIR(st.st_mode) || st.st_dev != w->dev)
@@ -292,11 +321,12 @@ static int open_top(const char *source, struct err *e)
  * The kubelet's ..data names a directory that was complete before. If it still names the same one
  * at the end, then what was read of that directory is complete as well.
  */
-int volume_tree_read(struct volume_tree *t, const char *source, struct err *e)
+int volume_tree_read(struct volume_tree *t, const char *source,
+		     const struct volume_sockets *sockets, struct err *e)
 {
 	_cleanup_(close_fdp) int fd = open_top(source, e);
 	_cleanup_(close_fdp) int again = fd < 0 ? -EBADF : fcntl(fd, F_DUPFD_CLOEXEC, 3);
-	struct walk w = { .t = t, .e = e };
+	struct walk w = { .t = t, .sockets = sockets, .e = e };
 	char after[NAME_MAX + 1];
 	struct stat st;
 	int r;
@@ -338,6 +368,21 @@ int volume_tree_read_file(struct volume_tree *t, const char *source, const char 
 	return add(t, &n) < 0 ? err_oom(e) : 0;
 }
 
+int volume_tree_read_socket(struct volume_tree *t, const char *source, const char *name,
+			    const struct volume_sockets *sockets, struct err *e)
+{
+	struct volume_entry n;
+	struct stat st;
+	int r;
+
+	if (lstat(source, &st) < 0)
+		return err_errno(e, -errno, "cannot open %s", source);
+	if (!S_ISSOCK(st.st_mode))
+		return err_set(e, -ENOTSOCK, "%s is no socket any more", source);
+	r = start_entry(&n, name, &st, e);
+	return r < 0 ? r : offer(t, sockets, &n, e);
+}
+
 int volume_tree_read_top(struct volume_tree *t, const char *source, struct err *e)
 {
 	_cleanup_(close_fdp) int fd = open_top(source, e);
@@ -361,7 +406,7 @@ static bool same(const struct volume_entry *a, const struct volume_entry *b)
 {
 	return !a->unknown && a->type == b->type && a->uid == b->uid && a->gid == b->gid &&
 	       (a->type == S_IFLNK || a->mode == b->mode) && a->size == b->size &&
-	       a->hash == b->hash &&
+	       a->hash == b->hash && a->socket == b->socket && a->messages == b->messages &&
 	       (!a->target || !b->target ? a->target == b->target : str_eq(a->target, b->target));
 }
 
@@ -371,7 +416,7 @@ static bool goes_with_parent(const struct volume_tree *to, const char *path)
 	const char *slash = strrchr(path, '/');
 	_cleanup_(freep) char *parent = slash ? strndup(path, (size_t)(slash - path)) : NULL;
 
-	return parent && !find(to, parent);
+	return parent && !volume_tree_find(to, parent);
 }
 
 struct changes {
@@ -392,9 +437,12 @@ static void put(struct changes *c, const struct volume_entry *n)
 	v->data.len = n->size;
 	if (n->target)
 		v->target = n->target;
-	v->kind = n->type == S_IFDIR   ? PODVM__AGENT__V1__VOLUME_CHANGE__KIND__DIRECTORY
-		  : n->type == S_IFREG ? PODVM__AGENT__V1__VOLUME_CHANGE__KIND__FILE
-				       : PODVM__AGENT__V1__VOLUME_CHANGE__KIND__LINK;
+	v->socket = n->socket;
+	v->messages = n->messages;
+	v->kind = n->type == S_IFDIR	? PODVM__AGENT__V1__VOLUME_CHANGE__KIND__DIRECTORY
+		  : n->type == S_IFREG	? PODVM__AGENT__V1__VOLUME_CHANGE__KIND__FILE
+		  : n->type == S_IFSOCK ? PODVM__AGENT__V1__VOLUME_CHANGE__KIND__SOCKET
+					: PODVM__AGENT__V1__VOLUME_CHANGE__KIND__LINK;
 }
 
 static void put_removal(struct changes *c, const struct volume_entry *n)
@@ -406,12 +454,12 @@ static void put_removal(struct changes *c, const struct volume_entry *n)
 	v->kind = PODVM__AGENT__V1__VOLUME_CHANGE__KIND__REMOVE;
 }
 
-/* @pass 0: directories and files; 1: links that were there; 2: new links */
+/* @pass 0: directories, files and sockets; 1: links that were there; 2: new links */
 static void put_pass(struct changes *c, const struct volume_tree *from,
 		     const struct volume_tree *to, int pass)
 {
 	for (size_t i = 0; i < to->n; i++) {
-		const struct volume_entry *old = find(from, to->v[i].path);
+		const struct volume_entry *old = volume_tree_find(from, to->v[i].path);
 		int its = to->v[i].type != S_IFLNK ? 0 : old ? 1 : 2;
 
 		if (its == pass && !(old && same(old, &to->v[i])))
@@ -424,7 +472,8 @@ static void put_removals(struct changes *c, const struct volume_tree *from,
 			 const struct volume_tree *to, bool internal)
 {
 	for (size_t i = 0; i < from->n; i++)
-		if (str_starts(from->v[i].path, "..") == internal && !find(to, from->v[i].path) &&
+		if (str_starts(from->v[i].path, "..") == internal &&
+		    !volume_tree_find(to, from->v[i].path) &&
 		    !goes_with_parent(to, from->v[i].path))
 			put_removal(c, &from->v[i]);
 }

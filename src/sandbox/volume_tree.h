@@ -23,14 +23,16 @@
 #define VOLUME_MAX_DEPTH   16
 
 /**
- * struct volume_entry - A directory, file or link
+ * struct volume_entry - A directory, file, link or socket
  * @path:	Below the volume, "" is its directory
- * @type:	S_IFDIR, S_IFREG or S_IFLNK
+ * @type:	S_IFDIR, S_IFREG, S_IFLNK or S_IFSOCK
  * @mode:	Permission bits
  * @hash:	Of a file's content
  * @size:	Of a file
  * @data:	Its content, or NULL when it has been dropped
  * @target:	Of a link
+ * @socket:	Of a socket, its number
+ * @messages:	It's of type SOCK_SEQPACKET
  * @unknown:	Nobody knows whether it is really so
  */
 struct volume_entry {
@@ -43,6 +45,8 @@ struct volume_entry {
 	size_t size;
 	uint8_t *data;
 	char *target;
+	uint32_t socket;
+	bool messages;
 	bool unknown;
 };
 
@@ -58,14 +62,26 @@ struct volume_tree {
 };
 
 /**
+ * struct volume_sockets - Sockets in a directory are wanted as well
+ * @offer:	Called for each that is in the directory itself; sets @n's socket and messages.
+ *Return: 1, 0 (it's left out) or a negative errno, with @e set
+ */
+struct volume_sockets {
+	int (*offer)(void *data, struct volume_entry *n, struct err *e);
+	void *data;
+};
+
+/**
  * volume_tree_read() - Read a directory with everything in it
  * @t:		Empty; gets the state, and is to be released also on failure
  * @source:	Directory
+ * @sockets:	NULL: there must not be any
  * @e:		Says what is too much
  *
  * Return: 0, -EAGAIN when it changed meanwhile, -EFBIG above a limit, another negative errno
  */
-int volume_tree_read(struct volume_tree *t, const char *source, struct err *e);
+int volume_tree_read(struct volume_tree *t, const char *source,
+		     const struct volume_sockets *sockets, struct err *e);
 
 /**
  * volume_tree_read_file() - As volume_tree_read(), a file alone
@@ -75,8 +91,15 @@ int volume_tree_read(struct volume_tree *t, const char *source, struct err *e);
 int volume_tree_read_file(struct volume_tree *t, const char *source, const char *name, dev_t dev,
 			  ino_t ino, struct err *e);
 
+/** volume_tree_read_socket() - As volume_tree_read_file(), a socket that is offered in any case */
+int volume_tree_read_socket(struct volume_tree *t, const char *source, const char *name,
+			    const struct volume_sockets *sockets, struct err *e);
+
 /** volume_tree_read_top() - As volume_tree_read(), only the directory itself */
 int volume_tree_read_top(struct volume_tree *t, const char *source, struct err *e);
+
+/** volume_tree_find() - What has a path, or NULL */
+const struct volume_entry *volume_tree_find(const struct volume_tree *t, const char *path);
 
 /** volume_tree_drop_data() - Free the contents of all files */
 void volume_tree_drop_data(struct volume_tree *t);

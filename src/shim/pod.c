@@ -241,6 +241,7 @@ static int make_rundir(struct pod *p, struct err *e)
 	if (!p->shared_dir)
 		return err_oom(e);
 	p->sandbox_config.shared_dir = p->shared_dir;
+	p->sandbox_config.host_sockets = p->config.host_sockets;
 	return mounts_prepare(p->shared_dir, e);
 }
 

@@ -136,6 +136,9 @@ void spec_plan_done(struct spec_plan *plan);
 /** spec_bind_to() - Where in the guest a bind mount's source is. Return: 0 or -ENOMEM */
 int spec_bind_to(const struct spec_bind *b, const char *path);
 
+/** spec_bind_readonly() - The container must not write to it. Return: 0 or -ENOMEM */
+int spec_bind_readonly(const struct spec_bind *b);
+
 /** spec_bind_writable() - The guest needn't see to it that a bind mount is read-only */
 void spec_bind_writable(const struct spec_bind *b);
 

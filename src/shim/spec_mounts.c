@@ -130,6 +130,15 @@ int spec_bind_to(const struct spec_bind *b, const char *path)
 		       : 0;
 }
 
+int spec_bind_readonly(const struct spec_bind *b)
+{
+	struct json_object *options = json_get(b->mount, "options", json_type_array);
+
+	if (b->readonly)
+		return 0;
+	return options ? json_push(options, json_object_new_string("ro")) : -ENOMEM;
+}
+
 void spec_bind_writable(const struct spec_bind *b)
 {
 	struct json_object *options = json_get(b->mount, "options", json_type_array);

@@ -410,16 +410,9 @@ char *volume_device_name(dev_t rdev, const char *path)
 	return strdup(str_starts(path, "/dev/") ? path + strlen("/dev/") : path);
 }
 
-static int refuse(const char *path, mode_t type, struct err *e)
+static int refuse(const char *path, struct err *e)
 {
-	if (S_ISSOCK(type)) {
-		err_set(e, -EOPNOTSUPP, "%s: host sockets are not available in the pod", path);
-		err_hint(e, "Nobody in the machine could connect to what listens on the host; use "
-			    "the network.");
-	} else {
-		err_set(e, -EOPNOTSUPP, "%s: pipes of the host are not available in the pod", path);
-	}
-	return -EOPNOTSUPP;
+	return err_set(e, -EOPNOTSUPP, "%s: pipes of the host are not available in the pod", path);
 }
 
 /* What the kernel makes up when it's read can't be copied. */
@@ -480,8 +473,12 @@ int volume_kind(const char *source, const char *destination, bool readonly,
 		ret->rdev = st.st_rdev;
 		return 0;
 	}
+	if (S_ISSOCK(st.st_mode)) {
+		ret->kind = VOLUME_SOCKET;
+		return 0;
+	}
 	if (!S_ISCHR(st.st_mode))
-		return refuse(source, st.st_mode, e);
+		return refuse(source, e);
 	ret->kind = VOLUME_DEVICE;
 	ret->name = volume_device_name(st.st_rdev, source);
 	return ret->name ? 0 : err_oom(e);

@@ -21,6 +21,8 @@
  *	of at most 1 MiB that are mounted read-only
  *				a file that is copied and kept in step
  *	a character device	the guest's device of that name
+ *	a socket
+ *				if the configuration lists it, one of the guest that leads to it
  *
  * Everything else is shared, through virtiofs.
  */
@@ -32,6 +34,7 @@
 #include "base/err.h"
 #include "base/str.h"
 
+/* VOLUME_SOCKETS, directories of sockets, are told by the configuration (socket_list.h). */
 enum volume_kind {
 	VOLUME_SHARE,
 	VOLUME_DIRECTORY,
@@ -43,6 +46,8 @@ enum volume_kind {
 	VOLUME_TERMINATION,
 	VOLUME_DEVICE,
 	VOLUME_BLOCK,
+	VOLUME_SOCKET,
+	VOLUME_SOCKETS,
 };
 
 /**

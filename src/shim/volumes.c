@@ -13,6 +13,7 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/socket_list.h"
 #include "sandbox/volume.h"
 #include "shim/volume_disk.h"
 #include "shim/volume_share.h"
@@ -280,6 +281,7 @@ static int use_copy(struct task *t, struct task *owner, const char *source,
 			.size = s->size,
 			.inodes = s->inodes,
 			.fixed = s->kind == VOLUME_TERMINATION,
+			.sockets = s->kind == VOLUME_SOCKET || s->kind == VOLUME_SOCKETS,
 		};
 
 		v = volume_new(t->shim, owner, s->kind, source);
@@ -404,7 +406,11 @@ static int bind_source(struct task *t, const struct spec_bind *b, const struct v
 		return bind_directory(t, b, s, e);
 	case VOLUME_MEMORY_PART:
 		return bind_part(t, b, s, e);
+	case VOLUME_SOCKETS:
+		/* It's a copy: what is written there would be lost. */
+		return spec_bind_readonly(b) < 0 ? err_oom(e) : bind_directory(t, b, s, e);
 	case VOLUME_FILE:
+	case VOLUME_SOCKET:
 	case VOLUME_TERMINATION:
 		return bind_file(t, b, s, e);
 	case VOLUME_DEVICE:
@@ -418,6 +424,19 @@ static int bind_source(struct task *t, const struct spec_bind *b, const struct v
 	}
 	r = volume_disk_bind(t, b, s, e);
 	return r == 0 ? volume_share_bind(t, b, e) : MIN(r, 0);
+}
+
+/* The configuration says which sockets of the host a pod may have. */
+static int look_for_sockets(const struct task *t, const struct spec_bind *b,
+			    struct volume_source *s, struct err *e)
+{
+	int r = 0;
+
+	if (s->kind == VOLUME_SOCKET || s->kind == VOLUME_SHARE)
+		r = socket_list_source(t->shim->pod.config.host_sockets, b->source, e);
+	if (r > 0 && s->kind == VOLUME_SHARE)
+		s->kind = VOLUME_SOCKETS;
+	return MIN(r, 0);
 }
 
 static int bind(struct task *t, const struct spec_bind *b, struct err *e)
@@ -434,6 +453,8 @@ static int bind(struct task *t, const struct spec_bind *b, struct err *e)
 	/* A volume there is the pod's wish for another one than every container has. */
 	if (r == 0 && s.kind == VOLUME_SHARE && str_eq(b->destination, "/dev/shm"))
 		return bind_shm(t, b, e);
+	if (r == 0)
+		r = look_for_sockets(t, b, &s, e);
 	return r < 0 ? r : bind_source(t, b, &s, e);
 }
 
