@@ -13,6 +13,7 @@
 #include "base/log.h"
 #include "sandbox/container.h"
 #include "sandbox/socket_list.h"
+#include "storage/virtiofs.h"
 
 #define NETNS	      "ns:" /* before a path in --net, as podman has it */
 #define ENV_FILE_MAX  ((size_t)1 << 20)
@@ -233,6 +234,8 @@ static int plan_volumes(const struct run_options *o, const struct config *config
 
 		snprintf(v->name, sizeof(v->name), "%zu", i);
 		r = parse_volume(o->volume.v[i], v, &type, e);
+		if (r == 0 && config->share_root == CONFIG_NO)
+			r = virtiofs_refuse_root(v->source, e);
 		if (r == 0)
 			r = socket_list_source(config->host_sockets, v->source, e);
 		if (r > 0)

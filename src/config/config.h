@@ -79,9 +79,10 @@ struct config {
 	enum config_rootfs rootfs; /* of containerd's containers */
 	enum config_cache scratch_cache;
 	enum config_emptydir emptydir;
-	uint64_t emptydir_size; /* of the disk */
-	char *direct_volumes;	/* directory of what CSI drivers hand over */
-	char *host_sockets;	/* patterns of paths, separated by blanks */
+	uint64_t emptydir_size;	 /* of the disk */
+	char *direct_volumes;	 /* directory of what CSI drivers hand over */
+	char *host_sockets;	 /* patterns of paths, separated by blanks */
+	unsigned int share_root; /* enum config_switch: the host's / may be a volume */
 
 	/* [start] */
 	uint64_t boot_timeout;	/* VMM started -> agent has dialled */

@@ -122,6 +122,9 @@ const struct config_key config_keys[] = {
 	  "Unix sockets of the host that pods may connect to when they mount them or their directory:\n"
 	  "patterns of absolute paths without symbolic links, separated by blanks. * doesn't match a\n"
 	  "slash. To such a server every pod is root." },
+	{ "storage", "share_root", CONFIG_ENUM, AT(share_root), 0, 0, switch_words, "no",
+	  "Whether the host's / can be a volume (a hostPath, or -v), with all that is mounted on the\n"
+	  "host. A guest that was taken over has as much of it as the pod." },
 
 	{ "start", "boot_timeout", CONFIG_DURATION, AT(boot_timeout), SEC, 3600 * SEC, NULL, "60s",
 	  "How long a guest may take to boot. Emulation on a busy machine is slow." },

@@ -119,8 +119,12 @@ int volume_share_bind(struct task *t, const struct spec_bind *b, struct err *e)
 	struct pod_share like = { .source = (char *)b->source };
 	_cleanup_(freep) char *path = NULL;
 	struct pod_share *s;
-	int r = mountinfo_has_below(b->source, &like.below, e);
+	int r = 0;
 
+	if (t->shim->pod.config.share_root == CONFIG_NO)
+		r = virtiofs_refuse_root(b->source, e);
+	if (r == 0)
+		r = mountinfo_has_below(b->source, &like.below, e);
 	if (r < 0)
 		return r;
 	if (statx(AT_FDCWD, b->source, 0, STATX_BASIC_STATS | STATX_MNT_ID, &like.id) < 0)

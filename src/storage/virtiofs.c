@@ -162,6 +162,20 @@ int virtiofs_share_add_from(int mount_ns, const char *dir, const char *source,
 	return r < 0 ? err_errno(e, r, "cannot bind mount %s on %s/%s", source, dir, name) : 0;
 }
 
+int virtiofs_refuse_root(const char *source, struct err *e)
+{
+	struct stat root;
+	struct stat st;
+
+	if (stat("/", &root) < 0 || stat(source, &st) < 0 || st.st_dev != root.st_dev ||
+	    st.st_ino != root.st_ino)
+		return 0;
+	err_set(e, -EPERM, "%s is the root directory of the host, which isn't shared", source);
+	err_hint(e, "Name the directories that are needed, or set share_root = yes in [storage] of "
+		    "podvm.conf.");
+	return -EPERM;
+}
+
 /**
  * struct daemon - A virtiofsd
  * @path:	Where a package puts it

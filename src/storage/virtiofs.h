@@ -62,6 +62,15 @@ int virtiofs_share_add_from(int mount_ns, const char *dir, const char *source,
 			    enum virtiofs_access access, const char *name, struct err *e);
 
 /**
+ * virtiofs_refuse_root() - Whether something is the host's root directory, which isn't shared
+ * @source:	Directory or file of the host; symbolic links are followed
+ * @e:		Says so
+ *
+ * Return: 0 or -EPERM
+ */
+int virtiofs_refuse_root(const char *source, struct err *e);
+
+/**
  * virtiofs_spawn() - Start the daemon
  * @dir:	The directory with everything that is shared; its parent is writable
  * @ret_pid:	Process id of the daemon

@@ -50,6 +50,12 @@ with() {
 	assert_equal "$(cat "$HOST/file")" $'text\nmore'
 }
 
+@test "hostPath: not the host's root directory, unless podvm.conf says so" {
+	refused 'volumes: / is the root directory of the host.*share_root' root true "$(mount_of / /host ro)"
+	run -125 podvm run --rm -v /:/host "$base" true
+	assert_error 'share_root'
+}
+
 @test "hostPath: a character device and a block device" {
 	local loop id
 	truncate -s 8M "$CONTAINERD/raw"

@@ -110,6 +110,34 @@ delete $old"
 	assert_equal "$output" one-conf
 }
 
+moved_times() {
+	[ "$(grep -c 'moved-to ..data$' "$LOGS/watcher.log")" -ge "$1" ]
+}
+
+@test "who reads while versions follow each other sees whole ones, and is told of each" {
+	local dir=$K/volumes/kubernetes.io~configmap/turns reader watcher i
+	mkdir "$dir"
+	publish "$dir" 644 0 a 0 b 0
+	# (A version that goes while it's read is no version.)
+	# shellcheck disable=SC2016 # the container's shell expands it
+	reader=$(run_container reader 'while sleep 0.02; do cd -P /turns/..data 2>/dev/null || continue
+		a=$(cat a 2>/dev/null) && b=$(cat b 2>/dev/null) || continue
+		[ "$a" = "$b" ] || echo "mixture of $a and $b"
+		[ "$a" = "$last" ] || echo "seen $a"; last=$a; done' "$(mounts turns ro)")
+	watcher=$(run_container watcher 'exec /watch /turns' "$(mounts turns ro)" \
+		"$(mount_of "$CONTAINERD/watch" /watch ro)")
+	until_true 30 grep -q 'watching$' "$LOGS/watcher.log"
+	until_true 30 grep -q 'seen 0$' "$LOGS/reader.log"
+	for ((i = 1; i <= 50; i++)); do
+		publish "$dir" 644 0 a $i b $i
+		until_true 30 grep -q "seen $i\$" "$LOGS/reader.log"
+		until_true 30 moved_times $i
+	done
+	run -1 grep mixture "$LOGS/reader.log"
+	remove_container "$reader"
+	remove_container "$watcher"
+}
+
 @test "more than 1 MiB is refused, and when it comes later, the old version stays" {
 	local dir=$K/volumes/kubernetes.io~configmap/large old
 	mkdir "$dir"

@@ -9,8 +9,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/fuse.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -519,6 +521,97 @@ static void test_real_daemon_and_names_that_lead_out(void **state)
 	assert_int_equal(rm_rf(AT_FDCWD, dir), 0);
 }
 
+/* A request about a node. Return: The error that the daemon answers */
+static int try(struct fixture *f, uint32_t opcode, uint64_t node, const void *body, size_t len)
+{
+	struct fuse_in_header in = {
+		.len = (uint32_t)(sizeof(in) + len), .opcode = opcode, .unique = 11, .nodeid = node
+	};
+	uint8_t reply[512];
+	struct fuse_out_header out;
+
+	assert_int_equal(write(f->guest, &in, sizeof(in)), sizeof(in));
+	assert_int_equal(write(f->guest, body, len), len);
+	(void)hear(f, reply, sizeof(reply));
+	memcpy(&out, reply, sizeof(out));
+	return out.error;
+}
+
+/* A fixed part, and names. */
+#define NAMED(type, names)                \
+	struct {                          \
+		type in;                  \
+		char text[sizeof(names)]; \
+	}
+
+static void write_to_readonly(struct fixture *f, uint64_t dir, uint64_t file)
+{
+	const struct fuse_open_in open_in = { .flags = O_RDWR };
+	const struct fuse_setattr_in truncate_in = { .valid = FATTR_SIZE, .size = 0 };
+	const struct fuse_setattr_in mode_in = { .valid = FATTR_MODE, .mode = S_IFREG | 0777 };
+	const NAMED(struct fuse_mkdir_in, "new") mkdir_in = { { .mode = 0755 }, "new" };
+	const NAMED(struct fuse_mknod_in, "new") mknod_in = { { .mode = S_IFREG | 0644 }, "new" };
+	const NAMED(struct fuse_create_in, "new")
+		create_in = { { .flags = O_CREAT | O_RDWR, .mode = 0644 }, "new" };
+	const NAMED(struct fuse_rename_in, "file\0new")
+		rename_in = { { .newdir = dir }, "file\0new" };
+	const NAMED(struct fuse_link_in, "new") link_in = { { .oldnodeid = file }, "new" };
+
+	assert_int_equal(try(f, FUSE_OPEN, file, &open_in, sizeof(open_in)), -EROFS);
+	assert_int_equal(try(f, FUSE_SETATTR, file, &truncate_in, sizeof(truncate_in)), -EROFS);
+	assert_int_equal(try(f, FUSE_SETATTR, file, &mode_in, sizeof(mode_in)), -EROFS);
+	assert_int_equal(try(f, FUSE_UNLINK, dir, "file", sizeof("file")), -EROFS);
+	assert_int_equal(try(f, FUSE_SYMLINK, dir, "new\0to", sizeof("new\0to")), -EROFS);
+	assert_int_equal(try(f, FUSE_MKDIR, dir, &mkdir_in, sizeof(mkdir_in)), -EROFS);
+	assert_int_equal(try(f, FUSE_MKNOD, dir, &mknod_in, sizeof(mknod_in)), -EROFS);
+	assert_int_equal(try(f, FUSE_CREATE, dir, &create_in, sizeof(create_in)), -EROFS);
+	assert_int_equal(try(f, FUSE_RENAME, dir, &rename_in, sizeof(rename_in)), -EROFS);
+	assert_int_equal(try(f, FUSE_LINK, dir, &link_in, sizeof(link_in)), -EROFS);
+}
+
+/* It's the host that refuses: what the guest's own kernel would do doesn't matter. */
+static void test_real_daemon_and_what_is_read_only(void **state)
+{
+	char dir[] = "/tmp/podvm-relay-XXXXXX";
+	struct fixture *f = *state;
+	_cleanup_(close_fdp) int pidfd = -EBADF;
+	char shared[64];
+	char source[64];
+	uint64_t node;
+	int fd = -EBADF;
+	int error;
+	pid_t pid;
+
+	/* For this process alone, which ends with the tests. */
+	if (unshare(CLONE_NEWNS) < 0 || mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0)
+		skip();
+	assert_non_null(mkdtemp(dir));
+	snprintf(shared, sizeof(shared), "%s/shared", dir);
+	snprintf(source, sizeof(source), "%s/source", dir);
+	assert_int_equal(mkdir(shared, 0700), 0);
+	assert_int_equal(mkdir(source, 0700), 0);
+	make_text(source, "file");
+	if (virtiofs_share_add(shared, source, VIRTIOFS_READONLY_ALL, "ro", &f->e) < 0)
+		fail_msg("%s", f->e.msg);
+	pidfd = virtiofs_spawn(shared, &pid, &fd, &f->e);
+	if (pidfd >= 0) {
+		assert_int_equal(
+			fuse_relay_new(f->loop, f->ours, fd, DEADLINE_MS, &handlers, f, &f->relay),
+			0);
+		await(f, &f->ready);
+		shake_hands(f);
+		node = lookup(f, FUSE_ROOT_ID, "ro", &error);
+		assert_int_equal(error, 0);
+		write_to_readonly(f, node, lookup(f, node, "file", &error));
+		assert_false(f->broken);
+		fuse_relay_free(TAKE_PTR(f->relay));
+		assert_in_range(spawn_wait(pidfd, DEADLINE_MS), 0, 1);
+	}
+	snprintf(shared, sizeof(shared), "%s/shared/ro", dir);
+	assert_int_equal(umount2(shared, MNT_DETACH), 0);
+	assert_int_equal(rm_rf(AT_FDCWD, dir), 0);
+}
+
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 
 int main(void)
@@ -539,6 +632,7 @@ int main(void)
 		T(test_daemon_that_does_not_answer),
 		T(test_guest_that_goes),
 		T(test_real_daemon_and_names_that_lead_out),
+		T(test_real_daemon_and_what_is_read_only),
 	};
 
 	return cmocka_run_group_tests_name("fuse_relay", tests, NULL, NULL);
