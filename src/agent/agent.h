@@ -24,8 +24,8 @@
  * There is one thread and one loop, and nothing in it blocks. What may take long runs in a child
  * with a deadline (child.c): crun, mounting and unmounting, waiting for a cgroup to be empty. So
  * every call but Wait, ReadOutput, WriteInput, NextEvents and Accept is answered within its
- *deadline, whatever a container does; and every limit that a container could run into us with is
- *set before it starts (cgroup.c). All processes are reaped in one place (reaper.c).
+ * deadline, whatever a container does; and every limit that a container could run into us with is
+ * set before it starts (cgroup.c). All processes are reaped in one place (reaper.c).
  *
  * The agent has no state worth keeping: when the host is gone (the channel is closed), it kills
  * the containers, unmounts their disks and resets the machine. It never exits.

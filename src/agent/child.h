@@ -42,7 +42,7 @@ int child_run(struct reaper *r, const struct spawn *s, uint64_t timeout_ms, chil
  * @r:		Reaper
  * @name:	What it does, for messages; a constant
  * @fn:		Runs in the child, where nothing but descriptors 0-2 is open and the loop must not
- *be used; returns 0 or a negative errno with the error set
+ *		be used; returns 0 or a negative errno with the error set
  * @arg:	For @fn; the child sees a copy of it
  * @timeout_ms:	Deadline; then it's killed
  * @done:	Called exactly once, later, unless this fails

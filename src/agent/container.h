@@ -12,7 +12,7 @@
  *
  * A failed Create takes everything back before it's answered (unless it failed because its time was
  * up: then it's answered first, and the name is free a little later). One operation is under way
- *per container at a time (@busy); Exec, Signal and the stream calls are not such operations.
+ * per container at a time (@busy); Exec, Signal and the stream calls are not such operations.
  */
 
 #include <stdbool.h>

@@ -22,8 +22,8 @@
  * What can't be given to a guest is refused by the former: the host's own network; interfaces that
  * have no Ethernet frames (tun, ipvlan l3, tunnels, netkit, ...) or whose frames already belong to
  * somebody (a bridge's port); policy routing; routes that the guest can't be told (several next
- *hops, encapsulation, by type of service). Interfaces that are down, and the loopback one, stay
- *behind.
+ * hops, encapsulation, by type of service). Interfaces that are down, and the loopback one, stay
+ * behind.
  *
  * Filters for multicast frames (macvlan, network cards) are opened as long as the guest has the
  * interface: which groups it joins isn't known here.

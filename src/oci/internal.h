@@ -46,7 +46,7 @@ void oci_descriptor_done(struct oci_descriptor *desc);
  * @len:	Bytes
  * @tag:	As for oci_image_load()
  * @top:	It is the layout's index.json: without a tag there has to be one choice. Below it
- *the entries differ by platform alone, and the best fit is taken
+ *		the entries differ by platform alone, and the best fit is taken
  * @ret:	The entry, to be released with oci_descriptor_done()
  * @e:		Says what is wrong, or which tags there are
  *

@@ -17,7 +17,7 @@ struct growth;
  * @vcpus:	How many CPUs it should have
  * @memory:	Bytes that its machine should have
  * @done:	Called with NULL when the guest uses them, or as much as the machine may have, or
- *with what failed (-EOPNOTSUPP: this machine can't grow)
+ *		with what failed (-EOPNOTSUPP: this machine can't grow)
  * @data:	For @done
  * @ret:	The wish, valid until @done is called
  * @e:		Why it can't be

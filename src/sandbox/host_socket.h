@@ -7,21 +7,20 @@
  *
  * Unix sockets of the host that a pod may connect to. In the guest the agent listens to a socket in
  * the copy of the directory (volume.h), and answers Accept with each connection that is made to it.
- * A connection to the host's socket is made then, and bytes or messages go both ways
- *(socket_relay.h).
+ * A connection to the host's socket is made then, and bytes or messages go both ways (see
+ * socket_relay.h).
  *
- *	process == socket of the guest == agent == ReadOutput, WriteInput == us == server of the
- *host
+ *	process == socket of the guest == agent == ReadOutput, WriteInput == us == server
  *
- * The guest knows sockets by numbers, which are given here, and never names a path. A number means
- *a name in a directory that was looked at: for each connection it's opened again, through no
- *symbolic link, and the directory has to be the same one. So a server may be started again, and its
- *socket be another file, without the pod noticing but for the connections that it had.
+ * The guest knows sockets by numbers, which are given here, and never names a path. A number means a
+ * name in a directory that was looked at: for each connection it's opened again, through no symbolic
+ * link, and the directory has to be the same one. So a server may be started again, and its socket
+ * be another file, without the pod noticing but for the connections that it had.
  *
  * One Accept is under way at a time. Above HOST_SOCKETS_CONNECTIONS a connection is closed at once;
- *it counts until the agent has answered that it's gone, so a guest that doesn't answer gets no
- *more. A server whose backlog is full is asked again for a while: the kernel doesn't tell when
- *there is room.
+ * it counts until the agent has answered that it's gone, so a guest that doesn't answer gets no
+ * more. A server whose backlog is full is asked again for a while: the kernel doesn't tell when
+ * there is room.
  *
  * The server sees us: our pid, and root. Descriptors can't be passed; whoever tries loses the
  * connection.

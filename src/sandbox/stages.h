@@ -27,7 +27,7 @@
  * @name:	Short name, shown to users
  * @start:	Does or begins the work: 0 when it's done, STAGE_PENDING, or a negative errno
  * @undo:	Takes back what @start did, when a later stage failed (also called for the stage
- *that failed or was cut off itself: it copes with half-done work); may be NULL
+ *		that failed or was cut off itself: it copes with half-done work); may be NULL
  */
 struct stage {
 	const char *name;

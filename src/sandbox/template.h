@@ -15,8 +15,8 @@
  *	<store>/KEY/memory		the guest's memory, sparse
  *	<store>/KEY/state		that of its devices
  *	<store>/KEY/description		what it depends on; KEY is a hash of it
- *	<store>/KEY/template.json	digests of memory and state, and what `podvm template list`
- *shows <store>/making/			one that is being made
+ *	<store>/KEY/template.json	digests of memory and state, and what `podvm template list` shows
+ *	<store>/making/			one that is being made
  *	<store>/lock			held by who makes or removes one: one at a time
  *	<state>/.template-KEY		which files were found to have their digests
  *	<state>/.template-failed-KEY	it could not be made; nobody tries again for ten minutes

@@ -52,7 +52,7 @@ struct volume_set;
  *		with its permissions
  * @size, @inodes: Of the latter, 0: no limit but the guest's memory
  * @directory:	Path of a directory to be made in the latter if it isn't there, which changes
- *nothing else, or NULL
+ *		nothing else, or NULL
  * @fixed:	It's copied once and not followed
  * @sockets:	A directory: it may have sockets; a file: it is one, and isn't followed
  */

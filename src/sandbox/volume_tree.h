@@ -64,7 +64,7 @@ struct volume_tree {
 /**
  * struct volume_sockets - Sockets in a directory are wanted as well
  * @offer:	Called for each that is in the directory itself; sets @n's socket and messages.
- *Return: 1, 0 (it's left out) or a negative errno, with @e set
+ *		Return: 1, 0 (it's left out) or a negative errno, with @e set
  */
 struct volume_sockets {
 	int (*offer)(void *data, struct volume_entry *n, struct err *e);

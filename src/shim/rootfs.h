@@ -9,11 +9,13 @@
  * machine gets it as disks where that's possible:
  *
  *	overlay of layers	every layer as an EROFS file (storage/snapshot.h), read-only and
- *shared by the containers of the pod, and on top a writable disk whose file lives in the snapshot's
- *upper directory (storage/scratch.h). Images of many layers have their lowest ones joined. What
- *somebody has put into the upper directory before is one more layer.
+ *				shared by the containers of the pod, and on top a writable disk
+ *				whose file lives in the snapshot's upper directory
+ *				(storage/scratch.h). Images of many layers have their lowest ones
+ *				joined. What somebody has put into the upper directory before is
+ *				one more layer.
  *	device or file		as it is, when the guest's kernel knows its file system
- *	everything else		mounted below the pod's shared directory, where virtiofs shows it
+ *	everything else		mounted below the pod's shared directory, where virtiofsd shows it
  *
  * Making files takes time, so a child process does it (loop/work.h). It begins with the request,
  * while the machine of a lone container boots, and the stage waits for it. When it fails the root

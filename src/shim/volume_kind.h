@@ -57,7 +57,7 @@ enum volume_kind {
  * @size, @inodes: Of the tmpfs, 0: no limit
  * @name:	Of a device, below /dev; of a part of a volume, its path in it; to be freed
  * @volume:	Of a part, of an emptyDir on the disk, and of an image: directory of the volume; to
- *be freed
+ *		be freed
  * @layers:	Of an image: their directories, top first
  * @mode, @uid, @gid: Of a directory
  * @rdev:	Of a block device

@@ -8,10 +8,13 @@
  * What a container's spec wants of the host (struct spec_plan) is brought to the machine, each as
  * what it is (volume_kind.h):
  *
- *	shares		are bound below the pod's shared directory, where virtiofs shows them; only
- *a container that has one needs virtiofs directories of the kubelet, files, and file systems in
- *memory are copied into the guest or made there by the sandbox core (sandbox/volume.h) devices
- *are looked up in the guest (devices.h) /dev/shm	is a file system of the guest, the pod's
+ *	shares		are bound below the pod's shared directory, where virtiofsd shows them;
+ *			only a pod that has one needs virtiofsd
+ *	copies		directories of the kubelet, files, and file systems in memory are copied
+ *			into the guest or made there by the sandbox core (sandbox/volume.h)
+ *	disks		are plugged into the machine and mounted there once, for all containers
+ *	devices		are looked up in the guest (devices.h)
+ *	/dev/shm	is a file system of the guest, the pod's
  *
  * A directory or file system in memory is the pod's: it's there once, for all containers that mount
  * it, and until the machine ends, so a container that is started again finds it. A file is the

@@ -14,12 +14,12 @@
  * request is read into a free slot of the daemon's queue and submitted; what the daemon answers is
  * written to the channel in the order in which it comes. When all slots are in use, or the guest
  * doesn't take its replies, nothing more is read from the channel, and the guest waits: what is
- *under way is bounded by the slots, and nothing here waits.
+ * under way is bounded by the slots, and nothing here waits.
  *
  * The guest may send anything. Of a request only the header is looked at, in a copy that the daemon
  * can't change: an impossible length ends the relay, and what no guest of ours asks for (operations
  * for interrupting, notifying and mapping, and those that are unknown) is answered ENOSYS right
- *here. Everything else is the daemon's to judge.
+ * here. Everything else is the daemon's to judge.
  */
 
 #include <stdint.h>
@@ -39,7 +39,7 @@ struct fuse_relay_handlers {
  * fuse_relay_new() - Connect a guest to a daemon
  * @loop:	Loop
  * @guest:	Our end of the channel, a non-blocking socket; borrowed. Nothing is read from it
- *before the daemon is ready
+ *		before the daemon is ready
  * @daemon:	Connected socket of the daemon (virtiofs_spawn()); taken, also when this fails
  * @timeout_ms:	How long the daemon may take until it's ready
  * @handlers:	Callbacks, copied

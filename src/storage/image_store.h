@@ -29,10 +29,10 @@
  * copy takes its place, while others go on using the old one.
  *
  * The file is not compressed: it is ready sooner (measured with Debian and nginx, 189 MB: 0.6 s
- *against 0.9 s with lz4), reading it costs the guest nothing but the transfer, which counts most
- *under emulation, and the host's page cache holds what all pods share. lz4 would save 40 % of the
- *disk. It is reproducible: the UUID comes from the digest, and nothing depends on the time of the
- *day.
+ * against 0.9 s with lz4), reading it costs the guest nothing but the transfer, which counts most
+ * under emulation, and the host's page cache holds what all pods share. lz4 would save 40 % of the
+ * disk. It is reproducible: the UUID comes from the digest, and nothing depends on the time of the
+ * day.
  *
  * dir:ROOTFS makes a file as well, from the directory, without a name and for one use.
  *

@@ -109,7 +109,7 @@ struct vmm_nic {
  * @memory:	Bytes
  * @max_vcpus:	How many CPUs it may have one day; no more than @vcpus: it doesn't get any. It has
  *		them from its start, and the guest's kernel uses @vcpus of them until it's told
- *otherwise
+ *		otherwise
  * @max_memory:	How much memory it may have one day; no more than @memory: it doesn't get any
  * @nics:	What they say
  * @uid:	User that the process runs as, 0: ours
@@ -254,10 +254,10 @@ int vmm_grow_disk(struct vmm *vmm, const struct vmm_disk_addr *addr, uint64_t si
  * @vcpus:	How many CPUs it is to have; it doesn't lose any
  * @memory:	Bytes that it is to have; it doesn't lose any
  * @done:	Called when it has them, or as much as its configuration allows, or with what it
- *can't be given (-EOPNOTSUPP: memory); the guest still has to bring the CPUs online
+ *		can't be given (-EOPNOTSUPP: memory); the guest still has to bring the CPUs online
  *
  * Return: 0 or a negative errno (-EOPNOTSUPP: this monitor's machines don't grow, -EBUSY: it's
- *growing)
+ * growing)
  */
 int vmm_resize(struct vmm *vmm, unsigned int vcpus, uint64_t memory, vmm_done done, void *data,
 	       struct err *e);

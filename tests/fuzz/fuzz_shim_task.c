@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * The shim's services, fed with the bytes of a connection. What is there is chosen by the first
- *byte:
+ * byte:
  *
  *	f	nothing yet: a shim that has just been started, whose machine can't be
  *	r	a pod that runs: its sandbox, a container, one that has ended, and an exec

@@ -5,10 +5,11 @@
  *	fs all DIRECTORY [FILES]	each check's name and what it says, a line each; how many
  *				files are many
  *	fs fill DIRECTORY	writes until there is no space: what was written is there, and when
- *it's removed there is space again fs lock FILE		locks it in three ways, says so and
- *waits fs locked FILE		is it locked, each way? fs map FILE TEXT	maps it, says so,
- *waits until TEXT is in it and answers there fs tell FILE TEXT	maps it, puts TEXT there and waits
- *for the answer
+ *				it's removed there is space again
+ *	fs lock FILE		locks it in three ways, says so and waits
+ *	fs locked FILE		is it locked, each way?
+ *	fs map FILE TEXT	maps it, says so, waits until TEXT is in it and answers there
+ *	fs tell FILE TEXT	maps it, puts TEXT there and waits for the answer
  */
 #include "check.h"
 
