@@ -35,14 +35,16 @@ def show(key, text, value, unit, note=""):
 class Bed:
     """A configuration of our own: state and caches in a temporary directory."""
 
-    def __init__(self, **vmm):
+    def __init__(self, templates=False, **vmm):
         self.dir = tempfile.mkdtemp(prefix="podvm-bench-")
         os.chmod(self.dir, 0o711)
         self.config = f"{self.dir}/podvm.conf"
+        # A template of QEMU's stand-in here is of no use to anybody later.
+        cache = f"{self.dir}/cache" if templates else f"{CACHE}/bench"
         with open(self.config, "w") as f:
-            f.write(f"[paths]\nimage={IMAGE}\nstate={self.dir}/run\ncache={CACHE}/bench\n"
+            f.write(f"[paths]\nimage={IMAGE}\nstate={self.dir}/run\ncache={cache}\n"
                     "[start]\nboot_timeout=10min\nagent_timeout=10min\n"
-                    "[template]\nenabled=no\n[vmm]\n")
+                    f"[template]\nenabled={'yes' if templates else 'no'}\n[vmm]\n")
             f.write("".join(f"{k}={v}\n" for k, v in vmm.items()))
         os.chmod(self.config, 0o600)
 
@@ -110,28 +112,56 @@ def boot_instructions(base):
          f"least of 5, most {max(values) / 1e6:.1f}e6")
 
 
-def guest_calls(base):
-    """What a container's start and an exec cost the guest, in instructions of the agent's calls."""
-    bed = Bed(accel="tcg")
+def counting_bed(templates):
+    """One where calls.py stands for QEMU."""
+    bed = Bed(templates, accel="tcg")
     bed.wrapper("")
     shutil.copy(f"{HERE}/calls.py", f"{bed.dir}/qemu")
     subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", f"{bed.dir}/count.so",
                     f"{HERE}/guest_count.c"], check=True)
+    return bed
+
+
+def read_calls(bed):
+    """For each method the calls: instructions, those since the start, and blocks since the start."""
+    calls = {}
+    with open(f"{bed.dir}/calls") as f:
+        for line in f:
+            method, *counts = line.split()
+            calls.setdefault(method, []).append([int(c) for c in counts])
+    return calls
+
+
+def guest_calls(base):
+    """What a container's start and an exec cost the guest, in instructions of the agent's calls."""
+    bed = counting_bed(templates=False)
     name = check(bed.podvm("run", "-d", "--net", "none", base, "sleep", "100000")).stdout.decode().strip()
     for _ in range(5):
         check(bed.podvm("exec", name, "true"))
     bed.podvm("rm", "-f", name)
-    calls = {}
-    with open(f"{bed.dir}/calls") as f:
-        for line in f:
-            method, count = line.split()
-            calls.setdefault(method, []).append(int(count) / 1e6)
+    calls = {m: [c[0] / 1e6 for c in counts] for m, counts in read_calls(bed).items()}
     bed.close()
     show("guest_create", "instructions of CreateContainer, nothing cached", calls["CreateContainer"][0], "e6")
     show("guest_start", "instructions of StartContainer", calls["StartContainer"][0], "e6")
     show("guest_exec_first", "instructions of the first Exec of true", calls["Exec"][0], "e6")
     show("guest_exec", "instructions of a later Exec of true", min(calls["Exec"][1:]), "e6",
          f"least of 4, most {max(calls['Exec'][1:]):.2f}e6")
+
+
+def copy_calls(base):
+    """The same of a copy of a template, from the moment at which it goes on."""
+    bed = counting_bed(templates=True)
+    check(bed.podvm("template", "create", "--net", "none"))
+    os.remove(f"{bed.dir}/calls")
+    run = check(bed.podvm("run", "--rm", "--timings", "--net", "none", base, "true"))
+    if b"copy of a template" not in run.stderr:
+        raise RuntimeError("it isn't a copy: " + run.stderr.decode())
+    calls = read_calls(bed)
+    bed.close()
+    _, total, blocks = calls["StartContainer"][0]
+    show("copy_create", "copy: instructions of CreateContainer", calls["CreateContainer"][0][0] / 1e6, "e6")
+    show("copy_start", "copy: instructions from its start to the container's", total / 1e6, "e6")
+    show("copy_blocks", "... different blocks of code, all to be translated", blocks, "")
 
 
 def stock_instructions():
@@ -157,6 +187,19 @@ def boot_accesses(base):
     bed.close()
     show("boot_accesses", "device accesses (MMIO and PIO) to agent-ready", accesses - clocks, "",
          f"and {clocks} of clocks, which depend on time and on KVM are in the kernel")
+
+
+def copy_accesses(base):
+    """The same of a copy, from its start to its end, with a container in between."""
+    bed = Bed(templates=True, accel="tcg")
+    bed.wrapper(TRACE)
+    check(bed.podvm("template", "create", "--net", "none"))
+    check(bed.podvm("run", "--rm", "--net", "none", base, "true"))
+    with open(f"{bed.dir}/trace", errors="replace") as f:
+        kinds = [re.search(CLOCKS, line) is None for line in f if "memory_region_ops" in line]
+    bed.close()
+    show("copy_accesses", "copy: device accesses for one container", sum(kinds), "",
+         f"and {len(kinds) - sum(kinds)} of clocks")
 
 
 def traced(bed, tool, *args):
@@ -297,6 +340,40 @@ def sizes():
     show("size_image", "guest image: both", total / 1e6, "MB")
 
 
+# What the model of docs/benchmarks.md knows about a start: instructions, exits, pages that are made.
+MODEL = {"boot": ("boot_instructions", "boot_accesses", "guest_pages"),
+         "copy": ("copy_start", "copy_accesses", "copy_dirty")}
+
+
+def copy_dirty(base):
+    """Memory of its own that a copy with a container has."""
+    bed = Bed(templates=True)
+    with open(bed.config, "a") as f:
+        f.write("[vm]\nmemory=128M\n")
+    check(bed.podvm("template", "create", "--net", "none"))
+    name = check(bed.podvm("run", "-d", "--net", "none", base, "sleep", "100000")).stdout.decode().strip()
+    owner = json.loads(check(bed.podvm("inspect", name)).stdout)[0]["pid"]
+    time.sleep(3)
+    dirty = [0]
+    for pid in children(owner):
+        with open(f"/proc/{pid}/smaps") as f:
+            dirty += [int(d) for d in re.findall(
+                r"^Size: +131072 kB\n(?:\w+: .*\n)*?Private_Dirty: +(\d+) kB", f.read(), re.M)]
+    bed.podvm("rm", "-f", name)
+    bed.close()
+    show("copy_dirty", "copy: memory of its own, with a container", max(dirty) / 1024, "MiB")
+
+
+def model():
+    """Its inputs; on a machine with KVM the time beside them is what its coefficients come from."""
+    print("  inputs of the model: 10^6 instructions, exits, pages; and the stages that were measured")
+    for name, keys in MODEL.items():
+        instructions, exits, memory = (results[k]["value"] for k in keys)
+        print(f"  {name:<6} {instructions:10.1f} {exits:10.0f} {memory * 256:10.0f}", flush=True)
+    print("  measured: boot {:.0f} ms, create {:.0f} ms".format(
+        *(results[f"run_{s}"]["value"] for s in ("boot", "create"))), flush=True)
+
+
 def machine():
     model = re.search(r"model name\s*: (.*)", open("/proc/cpuinfo").read()).group(1)
     qemu = subprocess.run(["qemu-system-x86_64", "--version"], capture_output=True, text=True)
@@ -312,13 +389,17 @@ def main():
     sizes()
     boot_instructions(base)
     guest_calls(base)
+    copy_calls(base)
     stock_instructions()
     boot_accesses(base)
     host_syscalls(base)
     host_instructions(base)
     run_times(base)
     guest_pages(base)
+    copy_accesses(base)
+    copy_dirty(base)
     running(base)
+    model()
     info["load_at_end"] = os.getloadavg()[0]
     with open(f"{BUILD}/bench.json", "w") as f:
         json.dump({"machine": info, "samples": SAMPLES, "results": results}, f, indent=2)

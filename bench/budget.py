@@ -28,7 +28,9 @@ def measure():
     bench.sizes()
     bench.boot_instructions(base)
     bench.guest_calls(base)
+    bench.copy_calls(base)
     bench.boot_accesses(base)
+    bench.copy_accesses(base)
     attempt(bench.host_syscalls, base)
     attempt(bench.host_instructions, base)
     bench.guest_pages(base)
@@ -36,10 +38,11 @@ def measure():
     containerd = shim.Containerd()
     try:
         shim.private_memory(containerd)
+        shim.idle_copy(containerd)
     finally:
         containerd.close()
     values = {key: r["value"] for key, r in bench.results.items()}
-    values.update((key, r["podvm"]) for key, r in shim.results.items())
+    values.update((key, r.get("podvm", r.get("clone"))) for key, r in shim.results.items())
     return values
 
 

@@ -3,8 +3,9 @@
 """QEMU, with a relay on the agent's channel that says what each call costs the guest.
 
 Stands for QEMU in podvm.conf. Beside it lie count.so (guest_count.c), and `calls`, where each call
-of the agent that has been answered becomes a line: its name, and the instructions that the guest has
-executed from the request to the answer.
+of the agent that has been answered becomes a line: its name, the instructions that the guest has
+executed from the request to the answer, and what it has executed until then since QEMU has started,
+instructions and blocks of code that are different.
 """
 import mmap
 import os
@@ -40,7 +41,7 @@ def method(request):
 class Relay:
     def __init__(self, host, guest, count):
         self.host, self.guest = host, guest
-        self.count = mmap.mmap(os.open(count, os.O_RDONLY), 8, prot=mmap.PROT_READ)
+        self.count = mmap.mmap(os.open(count, os.O_RDONLY), 16, prot=mmap.PROT_READ)
         self.began = {}
         self.log = open(f"{HERE}/calls", "a")
 
@@ -49,12 +50,12 @@ class Relay:
             length, stream, kind = struct.unpack_from(">IIB", data)
             if len(data) < 10 + length:
                 return
-            now = struct.unpack("<Q", self.count[:8])[0]
+            now, blocks = struct.unpack("<QQ", self.count[:16])
             if request and kind == REQUEST:
                 self.began[stream] = method(bytes(data[10:10 + length])), now
             elif not request and kind == RESPONSE and stream in self.began:
                 name, began = self.began.pop(stream)
-                self.log.write(f"{name} {now - began}\n")
+                self.log.write(f"{name} {now - began} {now} {blocks}\n")
                 self.log.flush()
             del data[:10 + length]
 
@@ -87,7 +88,7 @@ def main():
         os.execvp(QEMU, [QEMU] + args)
     count = f"{HERE}/count"
     with open(count, "wb") as f:
-        f.write(bytes(8))
+        f.write(bytes(16))
     if os.fork():
         # Counted instructions are also the guest's time, so that the number of its ticks is fixed.
         os.execvp(QEMU, [QEMU] + args + ["-icount", "shift=0", "-plugin", f"{HERE}/count.so,out={count}"])

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * A plugin of QEMU 7.2's system emulation that counts the instructions that the guest executes. The
- * number is the first 8 bytes of the file that its argument out= names, at any time.
+ * A plugin of QEMU 7.2's system emulation that counts the instructions that the guest executes, and
+ * the blocks of code among them that QEMU translates, usually once. The numbers are the first 16
+ * bytes of the file that its argument out= names, at any time.
  */
+#define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdint.h>
 #include <sys/mman.h>
@@ -22,18 +24,23 @@ size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
 
 PUBLIC int qemu_plugin_version = PLUGIN_VERSION;
 
-static uint64_t *count;
+static struct {
+	uint64_t instructions;
+	uint64_t blocks;
+} * count;
 
 static void on_block(uint64_t id, struct qemu_plugin_tb *tb)
 {
-	qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, count,
+	count->blocks++;
+	qemu_plugin_register_vcpu_tb_exec_inline(tb, INLINE_ADD_U64, &count->instructions,
 						 qemu_plugin_tb_n_insns(tb));
 }
 
 PUBLIC int qemu_plugin_install(uint64_t id, const void *info, int argc, char **argv)
 {
-	/* out=FILE */
-	int fd = argc == 1 ? open(argv[0] + 4, O_RDWR) : -1;
+	/* out=FILE. The first open(2) with O_RDWR and no other flag is that of a template's memory.
+	 */
+	int fd = argc == 1 ? open(argv[0] + 4, O_RDWR | O_CLOEXEC) : -1;
 
 	if (fd < 0 || ftruncate(fd, sizeof(*count)) < 0)
 		return -1;

@@ -146,14 +146,16 @@ class Containerd:
             time.sleep(0.1)
         raise RuntimeError("the template wasn't made")
 
-    def make_templates(self):
+    def make_pod_template(self, n):
         def pod():
             pod = Pod(self, "clone", "first")
-            pod.add_container()
             pod.remove()
 
+        self.make_template(n, pod)
+
+    def make_templates(self):
         self.make_template(1, lambda: self.ctr_run("clone", "first"))
-        self.make_template(2, pod)
+        self.make_pod_template(2)
 
     def ctr(self, *args):
         return subprocess.run(["ctr", "-a", f"{self.dir}/c.sock", *args], check=True,
@@ -392,6 +394,17 @@ def private_memory(cd):
         pod.remove()
 
 
+def idle_copy(cd):
+    """What a pod without a container has of the guest's memory for itself, as a copy of a template."""
+    if cd.count_templates() == 0:
+        cd.make_pod_template(1)
+    pod = Pod(cd, "clone", "idle")
+    time.sleep(1)
+    show("copy_idle", "guest memory of an idle pod that is its own", {"clone": guest_memory(pod.shim())},
+         "MiB")
+    pod.remove()
+
+
 # ---- instructions ----
 
 def fetch_emulator(work):
@@ -446,6 +459,7 @@ def main():
         ctr_run(cd)
         shims(cd)
         private_memory(cd)
+        idle_copy(cd)
         for n in (1, 5, 20):
             show(f"parallel_{n}", f"{n} pods at once, until all run",
                  {r: parallel(cd, n, r) for r in RUNTIMES}, "ms")
