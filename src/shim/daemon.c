@@ -21,6 +21,7 @@
 #include "shim/shim.h"
 #include "shim/task.h"
 #include "shim/volume_disk.h"
+#include "shim/volumes.h"
 
 /* For the last events when everything has ended. */
 #define FLUSH_MS 2000
@@ -115,6 +116,8 @@ static void end(struct shim *shim)
 	struct task *tmp;
 
 	(void)loop_run_until(shim->loop, &stopped, 0);
+	/* They look at the sandbox, which must outlive them. */
+	volumes_pod_ended(shim);
 	pod_done(&shim->pod);
 	task_pod_ended(shim, NULL);
 	(void)loop_run_until(shim->loop, events_idle(shim->events), FLUSH_MS);
