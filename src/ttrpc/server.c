@@ -18,7 +18,7 @@
 
 /* Limits of one connection: queued answers, calls under way, memory of their requests. */
 #define MAX_QUEUED     ((size_t)8 << 20)
-#define MAX_CALLS      1024
+#define MAX_CALLS      2048
 #define MAX_CALL_BYTES ((size_t)64 << 20)
 
 /* Connections of one server. What comes above, or finds no descriptor, waits in the backlog. */

@@ -19,7 +19,7 @@
  * take makes no further calls. A connection that is at rest holds no buffers.
  *
  * The server finds the method in protobuf-c's service descriptors, unpacks the request and calls
- * the handler, which answers now or later: up to 1024 calls of a connection are under way at a
+ * the handler, which answers now or later: up to 2048 calls of a connection are under way at a
  * time, with up to 64 MiB of unpacked requests (16 MiB each). What is above a limit is answered
  * RESOURCE_EXHAUSTED, what is malformed INVALID_ARGUMENT, and the connection goes on. The client
  * matches answers to its calls by stream id. Every pending call ends exactly once: with its answer,

@@ -295,14 +295,14 @@ static void thousand_calls_are_answered_in_reverse_order(void **state)
 static void calls_of_a_connection_are_limited(void **state)
 {
 	struct fixture *t = *state;
-	struct result held = { .wanted = 1024 };
+	struct result held = { .wanted = 2048 };
 	struct result r = { .wanted = 1 };
 
-	hold(t, 1024, &held);
+	hold(t, 2048, &held);
 	start_hold(t, 0, &r, NULL);
 	await(t, &r);
 	assert_int_equal(r.code, -ENOBUFS);
-	assert_string_equal(r.text, "1024 calls are under way already");
+	assert_string_equal(r.text, "2048 calls are under way already");
 	echo_release(&t->echo);
 	await(t, &held);
 	assert_int_equal(held.code, 0);
