@@ -300,6 +300,20 @@ static void on_retry(void *data)
 
 static void ask(struct host_sockets *hs);
 
+static void on_backoff_over(void *data)
+{
+	struct host_sockets *hs = data;
+
+	loop_timer_free(TAKE_PTR(hs->backoff));
+	ask(hs);
+}
+
+static void back_off(struct host_sockets *hs, const char *why)
+{
+	note(hs, "the pod can't connect to host sockets", why);
+	(void)loop_timer_new(hs->loop, BACKOFF_MS, on_backoff_over, hs, &hs->backoff);
+}
+
 static void on_refused(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
 	struct host_sockets *hs = data;
@@ -312,11 +326,14 @@ static void on_refused(void *data, const ProtobufCMessage *msg, const struct err
 static void refuse(struct host_sockets *hs)
 {
 	Podvm__Agent__V1__ProcessRequest req = PODVM__AGENT__V1__PROCESS_REQUEST__INIT;
+	int r;
 
 	note(hs, "a connection of the pod to a host socket was refused", "there are too many");
 	req.container_id = (char *)"";
 	req.exec_id = hs->id;
-	(void)agent_call(hs->agent, "RemoveProcess", &req.base, 0, on_refused, hs, &hs->accept);
+	r = agent_call(hs->agent, "RemoveProcess", &req.base, 0, on_refused, hs, &hs->accept);
+	if (r < 0 && r != -ENOTCONN)
+		back_off(hs, strerror(-r));
 }
 
 static void connection_new(struct host_sockets *hs, uint32_t number)
@@ -340,14 +357,6 @@ static void connection_new(struct host_sockets *hs, uint32_t number)
 	ask(hs);
 }
 
-static void on_backoff_over(void *data)
-{
-	struct host_sockets *hs = data;
-
-	loop_timer_free(TAKE_PTR(hs->backoff));
-	ask(hs);
-}
-
 static void on_accepted(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
 	const Podvm__Agent__V1__AcceptResponse *resp = (const void *)msg;
@@ -358,21 +367,22 @@ static void on_accepted(void *data, const ProtobufCMessage *msg, const struct er
 		connection_new(hs, resp->socket);
 		return;
 	}
-	if (e->code == -ECONNRESET)
-		return;
-	note(hs, "the pod can't connect to host sockets", e->msg);
-	(void)loop_timer_new(hs->loop, BACKOFF_MS, on_backoff_over, hs, &hs->backoff);
+	if (e->code != -ECONNRESET)
+		back_off(hs, e->msg);
 }
 
 static void ask(struct host_sockets *hs)
 {
 	Podvm__Agent__V1__AcceptRequest req = PODVM__AGENT__V1__ACCEPT_REQUEST__INIT;
+	int r;
 
 	if (hs->accept || hs->backoff)
 		return;
 	snprintf(hs->id, sizeof(hs->id), "s%llu", (unsigned long long)hs->sequence++);
 	req.connection_id = hs->id;
-	(void)agent_call(hs->agent, "Accept", &req.base, 0, on_accepted, hs, &hs->accept);
+	r = agent_call(hs->agent, "Accept", &req.base, 0, on_accepted, hs, &hs->accept);
+	if (r < 0 && r != -ENOTCONN)
+		back_off(hs, strerror(-r));
 }
 
 /* ---- sockets ---- */

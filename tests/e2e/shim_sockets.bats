@@ -194,6 +194,12 @@ shim_peak() {
 	remove_container "$b" || { stop_container "$b" && remove_container "$b"; }
 }
 
+@test "the server sees the shim, and which pod it is" {
+	run -0 client /api/stream.sock stream say $'who\n'
+	assert_equal "${lines[0]}" "0 $(shim_of "$POD")"
+	assert_match "$output" "/$POD"
+}
+
 @test "descriptors end the connection" {
 	run -0 client /api/stream.sock stream descriptor
 	assert_equal "$output" end

@@ -7,12 +7,13 @@ The first line (of a seqpacket socket: message) says what a connection is for:
   echo      everything comes back
   send N    N bytes come, and then the end; what is said meanwhile is read
   sink      everything is read up to the end, then its length comes
-  quit      the server exits, without a word
+  who       uid, pid and control groups of who has connected come
 
 What happens is told on standard output, a line each.
 """
 import os
 import socket
+import struct
 import sys
 import threading
 
@@ -49,6 +50,12 @@ def sink(conn, rest):
     conn.sendall(b"%d" % total)
 
 
+def who(conn):
+    pid, uid, _ = struct.unpack("3i", conn.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, 12))
+    with open(f"/proc/{pid}/cgroup", "rb") as f:
+        return b"%d %d\n" % (uid, pid) + f.read()
+
+
 def first_line(conn, messages):
     if messages:
         return conn.recv(1 << 16).rstrip(b"\n"), b""
@@ -73,8 +80,8 @@ def serve(conn, messages):
             send(conn, int(words[1]))
         elif words[0] == b"sink":
             sink(conn, rest)
-        elif words[0] == b"quit":
-            os._exit(0)
+        elif words[0] == b"who":
+            conn.sendall(who(conn))
     except OSError as e:
         tell("error", e.__class__.__name__)
     conn.close()

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/buf.h"
@@ -24,6 +25,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 #include "sandbox/agent_client.h"
+#include "sandbox/host_socket.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/volume.h"
 #include "sandbox/volume_tree.h"
@@ -81,6 +83,11 @@ static void log_change(struct fixture *f, const Podvm__Agent__V1__VolumeChange *
 		break;
 	case PODVM__AGENT__V1__VOLUME_CHANGE__KIND__LINK:
 		assert_int_equal(buf_printf(&f->log, "link %s %s; ", path, c->target), 0);
+		break;
+	case PODVM__AGENT__V1__VOLUME_CHANGE__KIND__SOCKET:
+		assert_int_equal(buf_printf(&f->log, "socket %s %o %u%s; ", path, c->mode,
+					    c->socket, c->messages ? " messages" : ""),
+				 0);
 		break;
 	case PODVM__AGENT__V1__VOLUME_CHANGE__KIND__REMOVE:
 		assert_int_equal(buf_printf(&f->log, "remove %s; ", path), 0);
@@ -531,6 +538,66 @@ static void test_memory(void **state)
 	assert_log(f, "tmpfs 65536 100; dir a 2777 keep; dir a/b 2777 keep; ");
 }
 
+/* Somebody listens. */
+static int put_socket(struct fixture *f, const char *name, int type)
+{
+	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	int fd = socket(AF_UNIX, type | SOCK_CLOEXEC, 0);
+
+	snprintf(addr.sun_path, sizeof(addr.sun_path), "%s/%s", f->dir, name);
+	assert_true(fd >= 0);
+	assert_int_equal(bind(fd, (struct sockaddr *)&addr, sizeof(addr)), 0);
+	assert_int_equal(listen(fd, 5), 0);
+	return fd;
+}
+
+/* Listed ones of the directory itself, as they come and go. */
+static void test_sockets(void **state)
+{
+	struct fixture *f = *state;
+	char list[64];
+	int fds[5];
+
+	snprintf(list, sizeof(list), "%s/*.sock", f->dir);
+	f->config.host_sockets = list;
+	assert_int_equal(mkdirat(f->fd, "d", 0755), 0);
+	fds[0] = put_socket(f, "a.sock", SOCK_STREAM);
+	fds[1] = put_socket(f, "unlisted", SOCK_STREAM);
+	fds[2] = put_socket(f, "d/x.sock", SOCK_STREAM);
+	assert_int_equal(add(f, &(struct volume_config){ .source = f->dir,
+							 .path = "/run/podvm/volumes/0",
+							 .sockets = true }),
+			 0);
+	assert_log(f, "dir . 755; socket a.sock 755 1; dir d 755; ");
+	fds[3] = put_socket(f, "b.sock", SOCK_SEQPACKET);
+	await_end(f, "socket b.sock 755 2 messages; ");
+	buf_consume(&f->log, buf_len(&f->log));
+	assert_int_equal(unlinkat(f->fd, "a.sock", 0), 0);
+	await_end(f, "remove a.sock; ");
+	fds[4] = put_socket(f, "a.sock", SOCK_STREAM);
+	await_end(f, "socket a.sock 755 3; ");
+	for (int i = 0; i < 5; i++)
+		close(fds[i]);
+}
+
+static void test_socket_alone(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *path = str_printf("%s/a.sock", f->dir);
+	struct volume_config config = {
+		.source = path, .path = "/run/podvm/volumes/0", .name = "7", .sockets = true
+	};
+	int fd = put_socket(f, "a.sock", SOCK_STREAM);
+
+	assert_int_equal(add(f, &config), -EPERM);
+	volume_free(f->volume);
+	host_sockets_free(TAKE_PTR(f->sandbox->sockets));
+	f->config.host_sockets = path;
+	assert_int_equal(add(f, &config), 0);
+	assert_log(f, "socket 7 755 1; ");
+	close(fd);
+}
+
 static void test_machine_ends(void **state)
 {
 	struct fixture *f = *state;
@@ -568,6 +635,8 @@ int main(void)
 		TEST(test_file_that_two_have),
 		TEST(test_lost_events),
 		TEST(test_memory),
+		TEST(test_sockets),
+		TEST(test_socket_alone),
 		TEST(test_machine_ends),
 	};
 
