@@ -1,7 +1,7 @@
 #!/bin/bash
 # SPDX-License-Identifier: Apache-2.0
-# Measures; prints tables and writes BUILD/bench.json, bench-shim.json and bench-storage.json. SAMPLES is how often
-# wall times are taken. See docs/benchmarks.md.
+# Measures; prints tables and writes bench.json, bench-shim.json, bench-storage.json and
+# bench-paths.json in BUILD. SAMPLES is how often wall times are taken. See docs/benchmarks.md.
 set -euo pipefail
 build=$(readlink -f "${1:?usage: run.sh BUILD_DIRECTORY [SAMPLES]}")
 here=$(dirname "$(readlink -f "$0")")
@@ -9,3 +9,4 @@ here=$(dirname "$(readlink -f "$0")")
 /usr/bin/python3 "$here/bench.py" "$build" "${2:-10}"
 /usr/bin/python3 "$here/shim.py" "$build" "${2:-20}"
 /usr/bin/python3 "$here/storage.py" "$build" "${2:-10}"
+/usr/bin/python3 "$here/paths.py" "$build" "${2:-3}"
