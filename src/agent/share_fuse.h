@@ -17,9 +17,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The longest message: 128 KiB of data and the headers before it. */
-#define SHARE_MESSAGE_MAX ((size_t)132 << 10)
-#define SHARE_DATA_MAX	  ((uint32_t)128 << 10)
+/* The longest message: 512 KiB of data and the headers before it. */
+#define SHARE_MESSAGE_MAX ((size_t)516 << 10)
+#define SHARE_DATA_MAX	  ((uint32_t)512 << 10)
 
 #define SHARE_NUMBER_MAX ((uint32_t)0xfffff)
 

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "agent/share.h"
@@ -19,6 +20,8 @@
 
 /* A worker sends what it wants right after it has connected. */
 #define HELLO_MS 10000
+
+#define PORT_PIECE ((size_t)4096)
 
 /* Messages of the host that are taken in one turn. */
 #define MAX_PER_TURN 64
@@ -228,6 +231,20 @@ static void take_reply(struct server *s, size_t len)
 		(void)!write(share->fuse, s->in, len); /* ENOENT: who asked has gone */
 }
 
+/*
+ * A read of the port returns what is left of one of the driver's buffers, which are as large as
+ * what QEMU puts into each. With a list of such pieces one call takes many.
+ */
+static ssize_t read_port(int port, uint8_t *to, size_t len)
+{
+	struct iovec pieces[SHARE_MESSAGE_MAX / PORT_PIECE];
+	int n = 0;
+
+	for (size_t at = 0; at < len; at += PORT_PIECE)
+		pieces[n++] = (struct iovec){ to + at, MIN(len - at, PORT_PIECE) };
+	return readv(port, pieces, n);
+}
+
 /* Return: 1 when something has come, 0 when there is nothing now, or a negative errno */
 static int read_host(struct server *s)
 {
@@ -242,7 +259,7 @@ static int read_host(struct server *s)
 		wanted = head.len;
 	}
 	if (s->in_got < wanted) {
-		n = read(s->port, s->in + s->in_got, wanted - s->in_got);
+		n = read_port(s->port, s->in + s->in_got, wanted - s->in_got);
 		if (n < 0)
 			return errno == EAGAIN || errno == EINTR ? 0 : -errno;
 		if (n == 0)

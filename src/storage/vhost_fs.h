@@ -30,8 +30,8 @@
 
 #define VHOST_FS_SLOTS 16
 
-/* A request with 128 KiB of data, or a reply, and their headers. */
-#define VHOST_FS_MESSAGE_MAX ((size_t)132 << 10)
+/* A request with 512 KiB of data, or a reply, and their headers. */
+#define VHOST_FS_MESSAGE_MAX ((size_t)516 << 10)
 
 struct vhost_fs;
 

@@ -109,7 +109,7 @@ static void test_answered_here(void **state)
 	assert_int_equal(out.flags, FUSE_FLOCK_LOCKS);
 	assert_int_equal(out.max_readahead, 4096);
 	assert_int_equal(out.max_write, SHARE_DATA_MAX);
-	assert_int_equal(out.max_pages, 32);
+	assert_int_equal(out.max_pages, SHARE_DATA_MAX / 4096);
 	m = request(FUSE_INTERRUPT, 0, "12345678", 8);
 	assert_int_equal(share_request(&view, (uint8_t *)&m, m.head.len, answer), sizeof(head));
 	memcpy(&head, answer, sizeof(head));
