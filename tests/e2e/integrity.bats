@@ -153,7 +153,7 @@ as_table() {
 
 @test "fio reads what it has written, in every way" {
 	[ -e "$E2E/tmp/layer/usr/bin/fio" ] || skip "fio is not to be had"
-	local jobs="--verify=crc32c --verify_fatal=1 --size=4m --thread --stonewall"
+	local jobs="--verify=crc32c --verify_fatal=1 --size=2m --thread --stonewall"
 	jobs+=" --name=cached --rw=randrw --bsrange=1k-64k --ioengine=psync --fsync=16"
 	jobs+=" --name=mapped --rw=randwrite --bs=4k --ioengine=mmap"
 	jobs+=" --name=synced --rw=randwrite --bs=16k --ioengine=psync --sync=1"
