@@ -105,7 +105,7 @@ image_checks() {
 # run_bats [ARGUMENT...]
 # once FILTERS... FILES...: the results are in $tap
 once() {
-	PODVM=$build/src/cli/podvm PODVM_IMAGE=$build/image bats --tap --timing "$@" | tee "$tap" || true
+	PODVM=$build/src/cli/podvm PODVM_IMAGE=$build/image bats --tap --timing --print-output-on-failure "$@" | tee "$tap" || true
 	# A file that bats could not run at all has no result lines.
 	grep -aq '^1\.\.[1-9]' "$tap"
 }
