@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Benchmarks of the shim: pods of containerd's, in microVMs and with runc, taken in turns.
 
-"podvm" boots its machines, "clone" starts them as copies of a template. All are runtimes of the same containerd, with the same image, network and calls. What differs is
-what the runtime costs. Under emulation most of that is the emulator's.
+"podvm" boots its machines, "clone" starts them as copies of a template, "pool" has such copies
+waiting. All are runtimes of the same containerd, with the same image, network and calls. What
+differs is what the runtime costs. Under emulation most of that is the emulator's.
 """
 import hashlib
 import json
@@ -27,7 +28,7 @@ SHIM = f"{BUILD}/src/shim/containerd-shim-podvm-v2"
 IMAGE = "registry.local/base:1"
 PODVM = f"{BUILD}/src/cli/podvm"
 RUNTIMES = {"podvm": "io.containerd.podvm.v2", "clone": "io.containerd.podvm.v2",
-            "runc": "io.containerd.runc.v2"}
+            "pool": "io.containerd.podvm.v2", "runc": "io.containerd.runc.v2"}
 BRIDGE, SUBNET = "pvbench0", "10.213.79"
 results = {}
 
@@ -59,10 +60,13 @@ OPTIONS = """
 PODVM_CONFIG = """
 [paths]
 image={build}/image
-state={dir}/run
+state={dir}/run-{name}
 cache={dir}/cache
 [template]
 enabled={templates}
+[pool]
+size=1
+size_none=1
 [vm]
 memory=128M
 [start]
@@ -94,6 +98,7 @@ class Containerd:
     """One of our own, with both runtimes."""
 
     def __init__(self):
+        self.pool = None
         self.dir = tempfile.mkdtemp(prefix="pvbench.", dir="/tmp")
         self.write_config()
         self.env = dict(os.environ, PODVM_CONFIG=f"{self.dir}/podvm.conf",
@@ -123,9 +128,10 @@ class Containerd:
                  "ipam": {"type": "host-local", "dataDir": f"{self.dir}/ipam",
                           "ranges": [[{"subnet": f"{SUBNET}.0/24"}]],
                           "routes": [{"dst": "0.0.0.0/0"}]}}]}, f)
-        for name, templates in ("podvm", "no"), ("clone", "yes"):
+        for name, templates in ("podvm", "no"), ("clone", "yes"), ("pool", "yes"):
             with open(f"{self.dir}/{name}.conf", "w") as f:
-                f.write(PODVM_CONFIG.format(build=BUILD, dir=self.dir, templates=templates))
+                f.write(PODVM_CONFIG.format(build=BUILD, dir=self.dir, name=name,
+                                            templates=templates))
             os.chmod(f"{self.dir}/{name}.conf", 0o600)
 
     def ctr_run(self, runtime, name):
@@ -156,6 +162,20 @@ class Containerd:
     def make_templates(self):
         self.make_template(1, lambda: self.ctr_run("clone", "first"))
         self.make_pod_template(2)
+
+    def start_pool(self):
+        env = dict(self.env, PODVM_CONFIG=f"{self.dir}/pool.conf")
+        self.pool = subprocess.Popen([PODVM, "pool", "run"], env=env, stdin=subprocess.DEVNULL)
+
+    def settle(self, runtime):
+        """A machine that is being started for the pool is nobody's."""
+        env = dict(self.env, PODVM_CONFIG=f"{self.dir}/pool.conf")
+        while runtime == "pool":
+            out = subprocess.run([PODVM, "pool", "status", "--json"], check=True,
+                                 capture_output=True, env=env).stdout
+            if len(json.loads(out)) == 2:
+                return
+            time.sleep(0.2)
 
     def ctr(self, *args):
         return subprocess.run(["ctr", "-a", f"{self.dir}/c.sock", *args], check=True,
@@ -212,6 +232,9 @@ class Containerd:
             except grpc.RpcError:
                 pass  # it's a container, which goes with its pod
         self.channel.close()
+        if self.pool:
+            self.pool.terminate()
+            self.pool.wait()
         self.process.terminate()
         self.process.wait()
         subprocess.run(["ip", "link", "del", BRIDGE], check=False)
@@ -271,6 +294,7 @@ def steps(cd):
     times = {(r, s): [] for r in RUNTIMES for s in STEPS}
     for i in range(SAMPLES):
         for runtime in RUNTIMES:
+            cd.settle(runtime)
             pod = Pod(cd, runtime, f"{runtime}-{i}")
             pod.add_container()
             pod.exec_true()
@@ -287,9 +311,10 @@ def ctr_run(cd):
     times = {r: [] for r in RUNTIMES}
     for i in range(SAMPLES):
         for runtime in RUNTIMES:
-            began = time.monotonic()
+            cd.settle(runtime)
+            settled = time.monotonic()
             cd.ctr_run(runtime, f"{runtime}{i}")
-            times[runtime].append((time.monotonic() - began) * 1e3)
+            times[runtime].append((time.monotonic() - settled) * 1e3)
     show("ctr_run", "ctr run --rm true", times, "ms")
 
 
@@ -455,6 +480,7 @@ def main():
     cd = Containerd()
     try:
         cd.make_templates()
+        cd.start_pool()
         steps(cd)
         ctr_run(cd)
         shims(cd)

@@ -54,6 +54,7 @@ int cli_events(struct cli *cli, int argc, char **argv);
 int cli_stats(struct cli *cli, int argc, char **argv);
 int cli_image(struct cli *cli, int argc, char **argv);
 int cli_template(struct cli *cli, int argc, char **argv);
+int cli_pool(struct cli *cli, int argc, char **argv);
 int cli_volume(struct cli *cli, int argc, char **argv);
 int cli_check(struct cli *cli, int argc, char **argv);
 

@@ -22,6 +22,7 @@ static const struct cli_verb verbs[] = {
 	{ "rm", cli_rm, "Remove containers" },
 	{ "image", cli_image, "Manage images, and the guest image" },
 	{ "template", cli_template, "Manage the templates that machines are copies of" },
+	{ "pool", cli_pool, "Keep machines waiting for pods" },
 	{ "volume", cli_volume, "Hand block devices to pods as volumes, for CSI drivers" },
 	{ "check", cli_check, "Find out what this machine can do" },
 };

@@ -10,8 +10,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 
-#define STAT_MAX  ((size_t)4 << 10)
-#define SMAPS_MAX ((size_t)16 << 10)
+#define STAT_MAX ((size_t)4 << 10)
 
 /* A line of the process table. */
 struct entry {
@@ -76,33 +75,6 @@ static int read_table(struct entries *es)
 	return r;
 }
 
-/* Sum of the lines of smaps_rollup that begin so, in bytes. */
-static uint64_t sum_lines(const char *text, const char *prefix)
-{
-	uint64_t sum = 0;
-
-	for (const char *line = text; line; line = strchr(line, '\n')) {
-		unsigned long long kb;
-
-		line += *line == '\n';
-		if (str_starts(line, prefix) && sscanf(strchr(line, ':') + 1, "%llu kB", &kb) == 1)
-			sum += kb * 1024;
-	}
-	return sum;
-}
-
-static void read_memory(struct host_process *p)
-{
-	_cleanup_(freep) char *text = NULL;
-	char path[48];
-
-	snprintf(path, sizeof(path), "/proc/%d/smaps_rollup", p->pid);
-	if (file_read(AT_FDCWD, path, SMAPS_MAX, &text, NULL) < 0)
-		return;
-	p->pss = sum_lines(text, "Pss:");
-	p->private = sum_lines(text, "Private_");
-}
-
 static bool is_among(const struct host_process *v, size_t n, pid_t pid)
 {
 	for (size_t i = 0; i < n; i++)
@@ -111,14 +83,28 @@ static bool is_among(const struct host_process *v, size_t n, pid_t pid)
 	return false;
 }
 
-/* Move the owner, then its children, then theirs, to the result. */
-static size_t select_family(const struct entries *es, pid_t owner, struct host_process *v)
+/* A machine of the pool has a parent of its own, else that's the owner. */
+static pid_t parent_of(const struct entries *es, pid_t pid)
 {
+	for (size_t i = 0; i < es->n; i++)
+		if (pid > 0 && es->v[i].process.pid == pid)
+			return es->v[i].parent;
+	return 0;
+}
+
+/* Move the owner, then its children, then theirs, to the result. */
+static size_t select_family(const struct entries *es, pid_t owner, pid_t monitor,
+			    struct host_process *v)
+{
+	pid_t guard = parent_of(es, monitor);
 	size_t n = 0;
 	size_t before;
 
 	for (size_t i = 0; i < es->n; i++)
 		if (es->v[i].process.pid == owner)
+			v[n++] = es->v[i].process;
+	for (size_t i = 0; i < es->n && n > 0; i++)
+		if (es->v[i].process.pid == guard && guard > 1 && guard != owner)
 			v[n++] = es->v[i].process;
 	do {
 		before = n;
@@ -130,7 +116,7 @@ static size_t select_family(const struct entries *es, pid_t owner, struct host_p
 	return n;
 }
 
-int host_processes(pid_t owner, struct host_process **ret, size_t *ret_n)
+int host_processes(pid_t owner, pid_t monitor, struct host_process **ret, size_t *ret_n)
 {
 	struct entries es = { 0 };
 	struct host_process *v = NULL;
@@ -141,9 +127,9 @@ int host_processes(pid_t owner, struct host_process **ret, size_t *ret_n)
 		r = v ? 0 : -ENOMEM;
 	}
 	if (r == 0) {
-		*ret_n = select_family(&es, owner, v);
+		*ret_n = select_family(&es, owner, monitor, v);
 		for (size_t i = 0; i < *ret_n; i++)
-			read_memory(&v[i]);
+			v[i].memory = process_memory(v[i].pid);
 		*ret = v;
 	}
 	free(es.v);

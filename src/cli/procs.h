@@ -5,31 +5,31 @@
 /* What a sandbox costs the host: its processes and their memory. */
 
 #include <stddef.h>
-#include <stdint.h>
 #include <sys/types.h>
+
+#include "sandbox/process_memory.h"
 
 /**
  * struct host_process - A process of a sandbox; zero where the kernel doesn't tell
  * @pid:	Its number
  * @name:	As in /proc/PID/stat
- * @pss:	Bytes of memory, shared pages counted in proportion
- * @private:	Bytes that nobody else has
+ * @memory:	What it has of it
  */
 struct host_process {
 	pid_t pid;
 	char name[32];
-	uint64_t pss;
-	uint64_t private;
+	struct process_memory memory;
 };
 
 /**
  * host_processes() - The owner of a sandbox and everything below it
  * @owner:	Process that owns the sandbox
+ * @monitor:	Process of its monitor, which needn't be below it; 0: there is none
  * @ret:	Array, freed by the caller; the owner is the first
  * @ret_n:	Its length, 0 when the owner has gone
  *
  * Return: 0 or a negative errno
  */
-int host_processes(pid_t owner, struct host_process **ret, size_t *ret_n);
+int host_processes(pid_t owner, pid_t monitor, struct host_process **ret, size_t *ret_n);
 
 #endif

@@ -470,7 +470,9 @@ static void print_timings(const struct runner *r, uint64_t prepared_us)
 	size_t n = sandbox_timings(r->sandbox, &timings);
 
 	fprintf(stderr, "podvm: timings%s\n",
-		sandbox_template(r->sandbox) ? " (copy of a template)" : "");
+		sandbox_from_pool(r->sandbox)  ? " (machine of the pool)"
+		: sandbox_template(r->sandbox) ? " (copy of a template)"
+					       : "");
 	print_timing("prepare", prepared_us - r->config->began_us);
 	for (size_t i = 0; i < n; i++)
 		print_timing(timings[i].name, timings[i].us);

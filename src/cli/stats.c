@@ -160,13 +160,13 @@ static int ask_host(const struct target *t, struct sample *s, struct err *e)
 {
 	_cleanup_(freep) struct host_process *v = NULL;
 	size_t n = 0;
-	int r = host_processes(t->st.owner_pid, &v, &n);
+	int r = host_processes(t->st.owner_pid, t->st.vmm_pid, &v, &n);
 
 	if (r < 0)
 		return err_errno(e, r, "cannot read the processes in /proc");
 	for (size_t i = 0; i < n; i++) {
-		s->host_pss += v[i].pss;
-		s->host_private += v[i].private;
+		s->host_pss += v[i].memory.pss;
+		s->host_private += v[i].memory.private;
 	}
 	return 0;
 }

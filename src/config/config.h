@@ -75,6 +75,12 @@ struct config {
 	unsigned int template_enabled; /* enum config_switch */
 	uint64_t template_size;	       /* of all of them, on the disk */
 
+	/* [pool] */
+	unsigned int pool_pod; /* machines that wait, by network */
+	unsigned int pool_none;
+	unsigned int pool_user;
+	uint64_t pool_memory; /* what they may take */
+
 	/* [storage] */
 	enum config_rootfs rootfs; /* of containerd's containers */
 	enum config_cache scratch_cache;

@@ -103,6 +103,16 @@ const struct config_key config_keys[] = {
 	{ "template", "size", CONFIG_SIZE, AT(template_size), 0, TIB, NULL, "4G",
 	  "What all templates may take on the disk. Those that were used least recently have to go." },
 
+	{ "pool", "size", CONFIG_UINT, AT(pool_pod), 0, 1000, NULL, "0",
+	  "How many machines of the default size wait for pods that have a network, when podvm-pool(1)\n"
+	  "runs." },
+	{ "pool", "size_none", CONFIG_UINT, AT(pool_none), 0, 1000, NULL, "0",
+	  "How many wait for containers of containerd that have no network (ctr run)." },
+	{ "pool", "size_user", CONFIG_UINT, AT(pool_user), 0, 1000, NULL, "0",
+	  "How many wait for podvm run, with its user-mode network." },
+	{ "pool", "memory", CONFIG_SIZE, AT(pool_memory), 0, TIB, NULL, "1G",
+	  "What all that wait may take of the host's memory, without what they share. 0: no limit." },
+
 	{ "storage", "rootfs", CONFIG_ENUM, AT(rootfs), 0, 0, rootfs_words, "block",
 	  "How containers of containerd get their root file system: as block devices where that's\n"
 	  "possible, or always through virtiofs, directly from containerd's snapshot." },

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fdpass.h"
 #include "base/spawn.h"
 
 /* The child's end of the result socket. */
@@ -38,32 +39,6 @@ struct work {
 	struct loop_timer *deadline;
 	struct err e;
 };
-
-/* Room for the descriptors of a result, as recvmsg(2) wants it. */
-union control {
-	char buf[CMSG_SPACE(sizeof(int) * WORK_MAX_FDS)];
-	struct cmsghdr align;
-};
-
-static void send_result(const struct message *m, const struct work_result *result)
-{
-	union control control = { 0 };
-	struct iovec iov = { .iov_base = (void *)m, .iov_len = sizeof(*m) };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1 };
-	size_t n = result->n_fds * sizeof(int);
-	struct cmsghdr *c;
-
-	if (n > 0) {
-		msg.msg_control = control.buf;
-		msg.msg_controllen = CMSG_SPACE(n);
-		c = CMSG_FIRSTHDR(&msg);
-		c->cmsg_level = SOL_SOCKET;
-		c->cmsg_type = SCM_RIGHTS;
-		c->cmsg_len = CMSG_LEN(n);
-		memcpy(CMSG_DATA(c), result->fds, n);
-	}
-	(void)sendmsg(RESULT_FD, &msg, MSG_NOSIGNAL);
-}
 
 /*
  * Let go of what the parent has open. The numbers stay in use: libuv closes those of its own again
@@ -102,41 +77,22 @@ __attribute__((noreturn)) static void child_main(work_fn fn, void *arg, int fd, 
 		m.code = fn(arg, &result, &m.e);
 	if (m.code < 0 && !m.e.code)
 		err_errno(&m.e, m.code, "failed");
-	send_result(&m, &result);
+	(void)fdpass_send(RESULT_FD, &m, sizeof(m), result.fds, result.n_fds);
 	_exit(0);
-}
-
-static void take_fds(struct msghdr *msg, struct work_result *result)
-{
-	struct cmsghdr *c = CMSG_FIRSTHDR(msg);
-
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-		return;
-	result->n_fds = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-	memcpy(result->fds, CMSG_DATA(c), result->n_fds * sizeof(int));
 }
 
 static int receive(const struct work *w, int code, struct work_result *result, struct err *e)
 {
-	union control control;
 	struct message m;
-	struct iovec iov = { .iov_base = &m, .iov_len = sizeof(m) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf),
-	};
 	ssize_t n;
 
 	if (w->e.code) {
 		*e = w->e;
 		return e->code;
 	}
-	n = recvmsg(w->fd, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+	n = fdpass_receive(w->fd, &m, sizeof(m), result->fds, WORK_MAX_FDS, &result->n_fds);
 	if (n != (ssize_t)sizeof(m))
 		return err_set(e, -ECHILD, "%s ended without a result (%d)", w->name, code);
-	take_fds(&msg, result);
 	if (m.code < 0)
 		*e = m.e;
 	return m.code;

@@ -276,6 +276,8 @@ struct net_user_options {
  * net_user_start() - Start passt
  * @loop:	Loop
  * @options:	What is asked of it
+ * @peer:	Socket that the frames of a machine come out of that runs already, taken; such a
+ *machine isn't waited for. < 0: there is none, see net_user_fd()
  * @ready:	Called once: with NULL when it serves, or with why it does not
  * @exited:	Called once when it ends by itself after @ready told that it serves; the message
  *		says how
@@ -285,7 +287,7 @@ struct net_user_options {
  *
  * Return: 0 (@ready will be called) or a negative errno (it will not)
  */
-int net_user_start(struct loop *loop, const struct net_user_options *options,
+int net_user_start(struct loop *loop, const struct net_user_options *options, int peer,
 		   void (*ready)(void *data, const struct err *e),
 		   void (*exited)(void *data, const struct err *e), void *data,
 		   struct net_user **ret, struct err *e);

@@ -162,7 +162,7 @@ static int make_devices(void *data)
 {
 	struct net_pod *pod = data;
 
-	for (size_t i = 0; i < pod->config.n_interfaces; i++) {
+	for (size_t i = 0; i < pod->config.n_interfaces && pod->taps[i].fd < 0; i++) {
 		char name[IFNAMSIZ];
 
 		tap_name(pod->taps[i].link, name);
@@ -228,11 +228,36 @@ static void disconnect(struct net_pod *pod)
 	pod->multicast = -EBADF;
 }
 
-int net_pod_connect(struct net_pod *pod, struct err *e)
+/* The first interface gets a device that is there, in whatever namespace. */
+static int move_device(struct net_pod *pod)
 {
+	_cleanup_(close_fdp) int from = ioctl(pod->taps[0].fd, TUNGETDEVNETNS);
+	struct ifreq ifr = { 0 };
+	struct rtnl rt = { 0 };
+	char name[IFNAMSIZ];
 	int r;
 
-	r = net_ns_run(pod->ns, make_devices, pod);
+	if (from < 0 || ioctl(pod->taps[0].fd, TUNGETIFF, &ifr) < 0)
+		return -errno;
+	tap_name(pod->taps[0].link, name);
+	r = net_ns_run(from, open_rtnl, &rt);
+	if (r == 0)
+		r = rtnl_link_index(&rt, ifr.ifr_name);
+	if (r > 0)
+		r = rtnl_link_move(&rt, r, pod->ns, name);
+	rtnl_close(&rt);
+	return r == -EEXIST ? -EBUSY : r;
+}
+
+int net_pod_connect(struct net_pod *pod, int tap_fd, struct err *e)
+{
+	int r = 0;
+
+	pod->taps[0].fd = tap_fd;
+	if (tap_fd >= 0)
+		r = move_device(pod);
+	if (r == 0)
+		r = net_ns_run(pod->ns, make_devices, pod);
 	if (r == -EBUSY) {
 		err_set(e, r, "another sandbox uses the network namespace %s", pod->path);
 		err_hint(e, "A network namespace can be given to one VM");

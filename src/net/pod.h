@@ -31,6 +31,9 @@
  * The monitor is a process of the namespace as well: what has broken out of a guest finds the
  * network of its pod there, not that of the host.
  *
+ * A machine that was started before it had a pod has a tap device already, in another namespace. It
+ *is moved, and gets the name that ours would have had.
+ *
  * What changes is in the journal before it happens (net_pod_journal()): per interface a line that
  * net_pod_undo() takes, any number of times, also when the namespace or parts of it have gone. A
  * tap device goes by itself with its last descriptor, the filters on the interface don't.
@@ -88,13 +91,15 @@ int net_pod_journal(const struct net_pod *pod, int (*each)(void *data, const cha
 /**
  * net_pod_connect() - Make the tap devices and redirect
  * @pod:	The network
+ * @tap_fd:	Device from net_tap_open() for the only interface, taken, also when this fails;
+ *		< 0: make them
  * @e:		What failed
  *
- * On failure everything is as it was.
+ * On failure everything is as it was, but for @tap_fd.
  *
  * Return: 0 or a negative errno (-EBUSY: another sandbox has the namespace)
  */
-int net_pod_connect(struct net_pod *pod, struct err *e);
+int net_pod_connect(struct net_pod *pod, int tap_fd, struct err *e);
 
 /**
  * net_pod_tap() - The tap device of an interface

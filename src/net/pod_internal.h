@@ -194,6 +194,16 @@ int rtnl_link_index(struct rtnl *rt, const char *name);
  */
 int rtnl_tap_up(struct rtnl *rt, int index, unsigned int mtu);
 
+/**
+ * rtnl_link_move() - Move a link to another network namespace
+ * @index:	The link
+ * @ns:		The namespace
+ * @name:	Its name there
+ *
+ * Return: 0, -EEXIST (the name is taken) or another negative errno
+ */
+int rtnl_link_move(struct rtnl *rt, int index, int ns, const char *name);
+
 /** rtnl_link_delete() - Delete a link. Return: 0, -ENODEV or another negative errno */
 int rtnl_link_delete(struct rtnl *rt, int index);
 

@@ -179,6 +179,16 @@ int rtnl_tap_up(struct rtnl *rt, int index, unsigned int mtu)
 	return call(rt, h, NULL);
 }
 
+int rtnl_link_move(struct rtnl *rt, int index, int ns, const char *name)
+{
+	struct request req;
+	struct nlmsghdr *h = begin_link(&req, RTM_NEWLINK, index);
+
+	mnl_attr_put_u32(h, IFLA_NET_NS_FD, (uint32_t)ns);
+	mnl_attr_put_strz(h, IFLA_IFNAME, name);
+	return call(rt, h, NULL);
+}
+
 int rtnl_link_delete(struct rtnl *rt, int index)
 {
 	struct request req;

@@ -75,6 +75,11 @@ static void on_timeout(void *data)
 	tell(user, &e);
 }
 
+static void on_joined(void *data)
+{
+	tell(data, NULL);
+}
+
 static void read_output(struct net_user *user)
 {
 	char chunk[1024];
@@ -190,18 +195,13 @@ static int spawn_passt(struct net_user *user, const struct net_user_options *opt
 }
 
 static int start_child(struct loop *loop, struct net_user *user,
-		       const struct net_user_options *options, struct err *e)
+		       const struct net_user_options *options, int sock, struct err *e)
 {
-	_cleanup_(close_fdp) int sock = -EBADF;
 	_cleanup_(close_fdp) int output = -EBADF;
 	int pidfd;
 	int fds[2];
 	int r;
 
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
-		return err_errno(e, -errno, "cannot make a socket");
-	user->fd = fds[0];
-	sock = fds[1];
 	if (pipe2(fds, O_CLOEXEC) < 0)
 		return err_errno(e, -errno, "cannot make a pipe");
 	user->output_fd = fds[0];
@@ -220,8 +220,14 @@ static int start_child(struct loop *loop, struct net_user *user,
 /* An end of the socket that fails is left to the child's exit, which says why. */
 static int start_probe(struct loop *loop, struct net_user *user, struct err *e)
 {
-	int r = net_probe_start(&user->probe, user->fd, &user->plan);
+	int r;
 
+	/* The other end is a machine's already. */
+	if (user->fd < 0) {
+		r = loop_timer_new(loop, 0, on_joined, user, &user->timer);
+		return r < 0 ? err_errno(e, r, "cannot begin") : 0;
+	}
+	r = net_probe_start(&user->probe, user->fd, &user->plan);
 	if (r == 0)
 		r = loop_io_new(loop, user->fd, LOOP_READ, on_socket, user, &user->io);
 	else
@@ -231,12 +237,24 @@ static int start_probe(struct loop *loop, struct net_user *user, struct err *e)
 	return r < 0 ? err_errno(e, r, "cannot watch " PASST) : 0;
 }
 
-int net_user_start(struct loop *loop, const struct net_user_options *options,
+static int make_pair(struct net_user *user, int *ret, struct err *e)
+{
+	int fds[2];
+
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0)
+		return err_errno(e, -errno, "cannot make a socket");
+	user->fd = fds[0];
+	*ret = fds[1];
+	return 0;
+}
+
+int net_user_start(struct loop *loop, const struct net_user_options *options, int peer,
 		   void (*ready)(void *data, const struct err *e),
 		   void (*exited)(void *data, const struct err *e), void *data,
 		   struct net_user **ret, struct err *e)
 {
 	_cleanup_(net_user_freep) struct net_user *user = calloc(1, sizeof(*user));
+	_cleanup_(close_fdp) int sock = peer;
 	int r;
 
 	if (!user)
@@ -247,8 +265,10 @@ int net_user_start(struct loop *loop, const struct net_user_options *options,
 	user->exited = exited;
 	user->data = data;
 	r = prepare(user, options, e);
+	if (r == 0 && sock < 0)
+		r = make_pair(user, &sock, e);
 	if (r == 0)
-		r = start_child(loop, user, options, e);
+		r = start_child(loop, user, options, sock, e);
 	if (r == 0)
 		r = start_probe(loop, user, e);
 	if (r < 0)

@@ -14,6 +14,7 @@
 #include "base/fd.h"
 #include "base/str.h"
 
+#define OPTIONS_SIZE	512
 #define MOUNTINFO_MAX	((size_t)4 << 20)
 #define PROCS_MAX	((size_t)1 << 20)
 #define KILL_TIMEOUT_MS 2000
@@ -42,15 +43,17 @@ static bool counts(char *options)
  * One line of /proc/self/mountinfo (proc(5)): "ID PARENT DEVICE ROOT POINT OPTIONS [TAG...] - TYPE
  * SOURCE SUPER". Return: The mount point of a hierarchy that we use, else NULL
  */
-static const char *hierarchy(char *line)
+static const char *hierarchy(char *line, char options[static OPTIONS_SIZE])
 {
 	char *rest = strstr(line, " - ");
 	char type[16];
-	char super[512];
+	char super[OPTIONS_SIZE];
 	char *point = line;
 
+	_Static_assert(OPTIONS_SIZE == 512, "the format below says so");
 	if (!rest || sscanf(rest, " - %15s %*s %511s", type, super) != 2)
 		return NULL;
+	strcpy(options, str_eq(type, "cgroup2") ? "" : super);
 	for (int field = 0; field < 4 && point; field++)
 		point = strchr(point, ' ') ? strchr(point, ' ') + 1 : NULL;
 	if (!point || !strchr(point, ' '))
@@ -61,9 +64,53 @@ static const char *hierarchy(char *line)
 	return NULL;
 }
 
-/* Call back with the directory of @path in every hierarchy. Return: How many, or the first error */
-static int each_hierarchy(const char *path, int (*cb)(const char *top, const char *dir))
+/* A line of /proc/self/cgroup: "ID:CONTROLLERS:PATH", without any controllers for v2. */
+static const char *path_of_line(char *line, const char *options)
 {
+	char *controller = strchr(line, ':');
+	char *path = controller ? strchr(controller + 1, ':') : NULL;
+	const char *at;
+	size_t n;
+
+	if (!path)
+		return NULL;
+	*path++ = '\0';
+	controller++;
+	controller[strcspn(controller, ",")] = '\0';
+	n = strlen(controller);
+	if (n == 0 || !*options)
+		return n == 0 && !*options ? path : NULL;
+	for (at = strstr(options, controller); at; at = strstr(at + 1, controller))
+		if ((at == options || at[-1] == ',') && (at[n] == ',' || at[n] == '\0'))
+			return path;
+	return NULL;
+}
+
+/* Our cgroup in the hierarchy with these options, to be freed; NULL: none, or no memory. */
+static char *own_path(const char *options)
+{
+	_cleanup_(freep) char *text = NULL;
+	char *save = NULL;
+
+	if (file_read(AT_FDCWD, "/proc/self/cgroup", PROCS_MAX, &text, NULL) < 0)
+		return NULL;
+	for (char *l = strtok_r(text, "\n", &save); l; l = strtok_r(NULL, "\n", &save)) {
+		const char *path = path_of_line(l, options);
+
+		if (path)
+			return strdup(path);
+	}
+	return NULL;
+}
+
+/*
+ * Call back with the directory of @path in every hierarchy, or of our own cgroup there (@path
+ * NULL). Return: How many, or the first error
+ */
+static int each_hierarchy(const char *path, int (*cb)(void *data, const char *top, const char *dir),
+			  void *data)
+{
+	char options[OPTIONS_SIZE];
 	_cleanup_(freep) char *text = NULL;
 	char *save = NULL;
 	int n = 0;
@@ -72,12 +119,14 @@ static int each_hierarchy(const char *path, int (*cb)(const char *top, const cha
 	r = file_read(AT_FDCWD, "/proc/self/mountinfo", MOUNTINFO_MAX, &text, NULL);
 	for (char *l = r < 0 ? NULL : strtok_r(text, "\n", &save); l && r >= 0;
 	     l = strtok_r(NULL, "\n", &save)) {
-		const char *top = hierarchy(l);
-		_cleanup_(freep) char *dir = top ? str_printf("%s%s", top, path) : NULL;
+		const char *top = hierarchy(l, options);
+		_cleanup_(freep) char *own = top && !path ? own_path(options) : NULL;
+		_cleanup_(freep) char *dir = NULL;
 
-		if (!top)
+		if (!top || (!path && !own))
 			continue;
-		r = dir ? cb(top, dir) : -ENOMEM;
+		dir = str_printf("%s%s", top, path ? path : own);
+		r = dir ? cb(data, top, dir) : -ENOMEM;
 		n++;
 	}
 	return r < 0 ? r : n;
@@ -147,23 +196,29 @@ int host_cgroup_path(const char *text, char **ret, struct err *e)
 	return *ret ? 0 : err_oom(e);
 }
 
-static int enter(const char *dir)
+/* @pid: "0" is ourselves */
+static int enter(const char *dir, const char *pid)
 {
 	_cleanup_(freep) char *procs = str_printf("%s/cgroup.procs", dir);
 
-	return procs ? file_write(AT_FDCWD, procs, "0") : -ENOMEM;
+	return procs ? file_write(AT_FDCWD, procs, pid) : -ENOMEM;
 }
 
-static int join_one(const char *top, const char *dir)
+static int bring_one(void *data, const char *top, const char *dir)
+{
+	return enter(dir, data);
+}
+
+static int join_one(void *data, const char *top, const char *dir)
 {
 	int r = mkdir_p(dir, 0755);
 
-	return r < 0 ? r : enter(dir);
+	return r < 0 ? r : enter(dir, "0");
 }
 
-static int leave_one(const char *top, const char *dir)
+static int leave_one(void *data, const char *top, const char *dir)
 {
-	(void)enter(top);
+	(void)enter(top, "0");
 	return 0;
 }
 
@@ -193,7 +248,7 @@ static void kill_all(const char *dir)
 	}
 }
 
-static int remove_one(const char *top, const char *dir)
+static int remove_one(void *data, const char *top, const char *dir)
 {
 	kill_all(dir);
 	return rmdir(dir) < 0 && errno != ENOENT ? -errno : 0;
@@ -201,27 +256,47 @@ static int remove_one(const char *top, const char *dir)
 
 int host_cgroup_join(const char *path, struct err *e)
 {
-	int r = each_hierarchy(path, join_one);
+	int r = each_hierarchy(path, join_one, NULL);
 
 	if (r == 0)
 		return err_set(e, -ENOENT, "no cgroups are mounted");
 	return r < 0 ? err_errno(e, r, "cannot use the cgroup %s", path) : 0;
 }
 
+/* A move is slow, in every hierarchy, so it isn't made in vain. */
+int host_cgroup_bring(pid_t pid)
+{
+	_cleanup_(freep) char *ours = NULL;
+	_cleanup_(freep) char *theirs = NULL;
+	char path[40];
+	char number[16];
+	int r;
+
+	snprintf(path, sizeof(path), "/proc/%d/cgroup", pid);
+	r = file_read(AT_FDCWD, path, PROCS_MAX, &theirs, NULL);
+	if (r == 0)
+		r = file_read(AT_FDCWD, "/proc/self/cgroup", PROCS_MAX, &ours, NULL);
+	if (r < 0 || str_eq(ours, theirs))
+		return r;
+	snprintf(number, sizeof(number), "%d", pid);
+	r = each_hierarchy(NULL, bring_one, number);
+	return MIN(r, 0);
+}
+
 void host_cgroup_leave(const char *path)
 {
-	(void)each_hierarchy(path, leave_one);
+	(void)each_hierarchy(path, leave_one, NULL);
 	(void)host_cgroup_remove(path);
 }
 
 void host_cgroup_top(void)
 {
-	(void)each_hierarchy("", leave_one);
+	(void)each_hierarchy("", leave_one, NULL);
 }
 
 int host_cgroup_remove(const char *path)
 {
-	int r = each_hierarchy(path, remove_one);
+	int r = each_hierarchy(path, remove_one, NULL);
 
 	return r < 0 ? r : 0;
 }

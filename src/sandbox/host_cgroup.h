@@ -12,6 +12,8 @@
  * own cgroups for the containers.
  */
 
+#include <sys/types.h>
+
 #include "base/err.h"
 
 /**
@@ -32,6 +34,9 @@ int host_cgroup_path(const char *text, char **ret, struct err *e);
  * Return: 0, -ENOENT (the host has no cgroups) or another negative errno
  */
 int host_cgroup_join(const char *path, struct err *e);
+
+/** host_cgroup_bring() - Move another process to where we are. Return: 0 or a negative errno */
+int host_cgroup_bring(pid_t pid);
 
 /** host_cgroup_leave() - Move this process to the top, then host_cgroup_remove() */
 void host_cgroup_leave(const char *path);

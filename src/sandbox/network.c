@@ -6,6 +6,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "sandbox/clone.h"
 #include "sandbox/forward.h"
 #include "sandbox/sandbox-internal.h"
 
@@ -27,8 +28,8 @@ static int start_user(struct sandbox *sb, struct err *e)
 {
 	int r;
 
-	r = net_user_start(sb->loop, sb->config->network, on_user_ready, on_user_exited, sb,
-			   &sb->net, e);
+	r = net_user_start(sb->loop, sb->config->network, TAKE_FD(sb->pooled.nic_fd), on_user_ready,
+			   on_user_exited, sb, &sb->net, e);
 	if (r < 0)
 		return r;
 	sandbox_journal_process(sb, "passt", net_user_pid(sb->net));
@@ -41,32 +42,62 @@ static int journal_line(void *data, const char *line)
 }
 
 /* What is left on the pod's interfaces after a crash has no owner: no journal, no network. */
-static int start_pod(struct sandbox *sb, struct err *e)
+static int connect_pod(struct sandbox *sb, struct err *e)
 {
 	int r;
 
-	r = net_pod_open(sb->config->pod_network, &sb->pod, e);
-	if (r < 0)
-		return r;
 	r = net_pod_journal(sb->pod, journal_line, sb->config->rundir);
 	if (r < 0)
 		return err_errno(e, r, "cannot write the journal in %s", sb->config->rundir->path);
-	return net_pod_connect(sb->pod, e);
+	return net_pod_connect(sb->pod, TAKE_FD(sb->pooled.nic_fd), e);
 }
 
+static int connect_network(struct sandbox *sb, struct err *e)
+{
+	if (sb->pod)
+		return connect_pod(sb, e);
+	return sb->config->network ? start_user(sb, e) : 0;
+}
+
+static void on_taken(struct sandbox *sb)
+{
+	struct err e = { 0 };
+	int r = connect_network(sb, &e);
+
+	if (r != STAGE_PENDING)
+		stages_next(&sb->stages, r < 0 ? &e : NULL);
+}
+
+/* Return: As clone_take() */
+static int take_machine(struct sandbox *sb)
+{
+	size_t n = sb->pod ? net_pod_config(sb->pod)->n_interfaces : 0;
+
+	if (n > 1)
+		return 0;
+	if (sb->config->network)
+		return clone_take(sb, TEMPLATE_NIC_USER, on_taken);
+	return clone_take(sb, n ? TEMPLATE_NIC_TAP : TEMPLATE_NIC_NONE, on_taken);
+}
+
+/* A machine of the pool has its device already, so it's taken before that is connected. */
 int sandbox_start_network(void *obj, struct err *e)
 {
 	struct sandbox *sb = obj;
+	int r = 0;
 
 	if (sb->config->pod_network)
-		return start_pod(sb, e);
-	return sb->config->network ? start_user(sb, e) : 0;
+		r = net_pod_open(sb->config->pod_network, &sb->pod, e);
+	if (r == 0)
+		r = take_machine(sb);
+	return r == 0 ? connect_network(sb, e) : r;
 }
 
 void sandbox_stop_network(void *obj)
 {
 	struct sandbox *sb = obj;
 
+	clone_untake(sb);
 	net_user_free(TAKE_PTR(sb->net));
 	net_pod_free(TAKE_PTR(sb->pod));
 }

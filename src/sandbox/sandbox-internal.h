@@ -5,6 +5,7 @@
 /* What the files of src/sandbox share about a sandbox; others see sandbox.h. */
 
 #include "base/list.h"
+#include "sandbox/pool.h"
 #include "sandbox/sandbox.h"
 #include "sandbox/template.h"
 
@@ -45,10 +46,15 @@ struct sandbox {
 
 	struct template template; /* that it's a copy of, or would be */
 	enum template_nic template_nic;
-	enum vmm_accel accel;	  /* decided for the template */
-	bool template_wanted;	  /* there is none that can be used */
-	bool no_template;	  /* it didn't work */
-	bool cloned;		  /* the machine is a copy */
+	enum vmm_accel accel;	    /* decided for the template */
+	bool template_wanted;	    /* there is none that can be used */
+	bool no_template;	    /* it didn't work */
+	bool cloned;		    /* the machine is a copy */
+	struct pool_take *take;	    /* asks for a machine of the pool */
+	struct pool_machine pooled; /* one that was taken, until the monitor is ours */
+	void (*taken)(struct sandbox *sb);
+	bool from_pool;		  /* the copy is from there */
+	bool no_pool;		  /* it didn't work */
 	struct loop_child *maker; /* starts the process that makes one */
 
 	uint64_t guest_memory; /* MemTotal at the boot */

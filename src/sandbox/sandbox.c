@@ -56,6 +56,11 @@ const char *sandbox_template(const struct sandbox *sb)
 	return sb->cloned ? sb->template.key : NULL;
 }
 
+bool sandbox_from_pool(const struct sandbox *sb)
+{
+	return sb->from_pool;
+}
+
 void sandbox_note_timings(struct sandbox *sb, const struct stages *stages)
 {
 	for (size_t i = 0; i < stages->n_timings && sb->n_timings < SANDBOX_MAX_TIMINGS; i++)
@@ -83,6 +88,7 @@ int sandbox_new(struct loop *loop, const struct sandbox_config *config, sandbox_
 	sb->virtiofs_fd = -EBADF;
 	sb->uid_fd = -EBADF;
 	sb->template = TEMPLATE_INIT;
+	sb->pooled = POOL_MACHINE_INIT;
 	list_init(&sb->share_waits);
 	list_init(&sb->growths);
 	sb->console_fd = -EBADF;

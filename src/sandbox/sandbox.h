@@ -145,6 +145,9 @@ uint64_t sandbox_booted_ns(const struct sandbox *sb);
 /** sandbox_template() - Key of the template that it's a copy of, NULL: it has booted */
 const char *sandbox_template(const struct sandbox *sb);
 
+/** sandbox_from_pool() - Whether that copy has waited in the pool */
+bool sandbox_from_pool(const struct sandbox *sb);
+
 /** sandbox_network() - What the guest's network is, NULL: none */
 const struct net_config *sandbox_network(const struct sandbox *sb);
 

@@ -103,22 +103,37 @@ static int take_uid(struct sandbox *sb, uid_t *ret, struct err *e)
 	return sb->uid_fd < 0 ? err_errno(e, sb->uid_fd, "cannot find a user for the monitor") : 0;
 }
 
-static int start_vmm(void *obj, struct err *e)
+static int check_memory(const struct sandbox_config *c, struct err *e)
 {
-	struct sandbox *sb = obj;
+	if (c->memory >= MEMORY_MIN)
+		return 0;
+	err_set(e, -EINVAL, "a machine with %llu MiB of memory doesn't boot",
+		(unsigned long long)(c->memory >> 20));
+	err_hint(e, "it needs %llu MiB and what the container uses",
+		 (unsigned long long)(MEMORY_MIN >> 20));
+	return -EINVAL;
+}
+
+/* It runs already. */
+static int adopt_vmm(struct sandbox *sb, struct err *e)
+{
+	struct vmm_config config;
+
+	template_machine(sb->config, &config);
+	config.accel = sb->accel;
+	sb->uid_fd = TAKE_FD(sb->pooled.uid_fd);
+	sandbox_journal_process(sb, "guard", sb->pooled.guard_pid);
+	return vmm_adopt(sb->vmm, &config, &sb->pooled.vmm, TAKE_FD(sb->pooled.guard_fd), e);
+}
+
+static int spawn_vmm(struct sandbox *sb, struct err *e)
+{
 	const struct sandbox_config *c = sb->config;
 	_cleanup_(close_fdp) int rootfs = open(c->image->rootfs_path, O_RDONLY | O_CLOEXEC);
 	_cleanup_(close_fdp) int nic = -EBADF;
 	struct vmm_config config;
 	int r;
 
-	if (c->memory < MEMORY_MIN) {
-		err_set(e, -EINVAL, "a machine with %llu MiB of memory doesn't boot",
-			(unsigned long long)(c->memory >> 20));
-		err_hint(e, "it needs %llu MiB and what the container uses",
-			 (unsigned long long)(MEMORY_MIN >> 20));
-		return -EINVAL;
-	}
 	if (rootfs < 0)
 		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
 	template_machine(c, &config);
@@ -128,6 +143,20 @@ static int start_vmm(void *obj, struct err *e)
 		return r;
 	nic = sandbox_add_nics(sb, &config);
 	clone_prepare(sb, &config);
+	r = vmm_start(sb->vmm, &config, on_vmm_started, sb, e);
+	if (r == 0)
+		clone_given(sb);
+	return r < 0 ? r : STAGE_PENDING;
+}
+
+static int start_vmm(void *obj, struct err *e)
+{
+	struct sandbox *sb = obj;
+	const struct sandbox_config *c = sb->config;
+	int r = check_memory(c, e);
+
+	if (r < 0)
+		return r;
 	sb->console_fd = openat(c->rundir->fd, "console.log",
 				O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (sb->console_fd < 0)
@@ -137,12 +166,10 @@ static int start_vmm(void *obj, struct err *e)
 	if (r < 0)
 		return err_oom(e);
 	vmm_console_on_output(sb->vmm, on_console, sb);
-	r = vmm_start(sb->vmm, &config, on_vmm_started, sb, e);
-	if (r < 0)
-		return r;
-	sandbox_journal_process(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
-	clone_given(sb);
-	return STAGE_PENDING;
+	r = sb->from_pool ? adopt_vmm(sb, e) : spawn_vmm(sb, e);
+	if (r >= 0)
+		sandbox_journal_process(sb, vmm_driver_name(c->driver), vmm_pid(sb->vmm));
+	return r;
 }
 
 static void stop_vmm(void *obj)
@@ -215,6 +242,8 @@ static int start_agent(void *obj, struct err *e)
 	r = ttrpc_client_new(sb->loop, fd, on_agent_closed, sb, &sb->agent);
 	if (r < 0)
 		return err_errno(e, r, "cannot use the channel to the agent");
+	if (sb->from_pool)
+		ttrpc_client_continue(sb->agent, sb->pooled.agent_next);
 	sandbox_watch_agent(sb);
 	req.version = (char *)PODVM_VERSION;
 	if (sb->cloned)

@@ -224,10 +224,16 @@ int template_open(const struct sandbox_config *c, const char *key, struct buf *t
 	return 0;
 }
 
-void template_close(struct template *t)
+void template_close_files(struct template *t)
 {
 	close_fdp(&t->memory_fd);
 	close_fdp(&t->state_fd);
+	t->memory_fd = t->state_fd = -EBADF;
+}
+
+void template_close(struct template *t)
+{
+	template_close_files(t);
 	*t = TEMPLATE_INIT;
 }
 

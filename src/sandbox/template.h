@@ -43,10 +43,8 @@
 /* The address of a template's network device, until a guest gets its own. */
 #define TEMPLATE_MAC "02:00:00:00:00:01"
 
-/* Of a size that nobody wants to wait for, and that is no reason to have none at all. */
-
 /* The network device of a machine. Its kind is what the guest's driver has agreed with. */
-enum template_nic { TEMPLATE_NIC_NONE, TEMPLATE_NIC_USER, TEMPLATE_NIC_TAP };
+enum template_nic { TEMPLATE_NIC_NONE, TEMPLATE_NIC_USER, TEMPLATE_NIC_TAP, TEMPLATE_NICS };
 
 /* ---- for sandboxes ---- */
 
@@ -96,6 +94,9 @@ int template_open(const struct sandbox_config *c, const char *key, struct buf *t
 		  struct template *ret);
 
 void template_close(struct template *t);
+
+/** template_close_files() - The monitor has them; the key stays */
+void template_close_files(struct template *t);
 
 /** template_remove_bad() - Remove one that no machine could be started from */
 void template_remove_bad(const struct sandbox_config *c, const char *key);

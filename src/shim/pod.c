@@ -3,10 +3,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/sysinfo.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,14 +12,12 @@
 #include "base/fd.h"
 #include "base/log.h"
 #include "sandbox/host_cgroup.h"
+#include "sandbox/machine_default.h"
 #include "shim/address.h"
 #include "shim/mounts.h"
 #include "shim/record.h"
 
 #define HOSTNAME_MAX 63
-
-/* How many times the CPUs that it starts with a pod may have one day. */
-#define VCPUS_FACTOR 4
 
 /* These are the size of the whole machine, whatever the containers' limits are. */
 #define ANNOTATION_MEMORY CONFIG_ANNOTATION_PREFIX "memory"
@@ -84,33 +80,12 @@ static int fill_state(struct pod *p)
 	return r;
 }
 
-static unsigned int host_cpus(void)
-{
-	cpu_set_t set;
-
-	return sched_getaffinity(0, sizeof(set), &set) < 0 ? 1 : (unsigned int)CPU_COUNT(&set);
-}
-
-static uint64_t host_memory(void)
-{
-	struct sysinfo info = { 0 };
-
-	sysinfo(&info);
-	return (uint64_t)info.totalram * info.mem_unit;
-}
-
-/*
- * Who says how large the machine is means it. CPUs that aren't used yet cost each pod some time and
- * memory, so unless the configuration says otherwise there aren't many.
- */
+/* Who says how large the machine is means it. */
 static void set_maximum(struct pod *p, const struct spec_pod *spec)
 {
 	struct sandbox_config *c = &p->sandbox_config;
 
-	c->max_vcpus = p->config.max_vcpus;
-	if (!c->max_vcpus)
-		c->max_vcpus = MIN(c->vcpus * VCPUS_FACTOR, host_cpus());
-	c->max_memory = p->config.max_memory ? p->config.max_memory : host_memory();
+	machine_default_maximum(&p->config, c);
 	if (oci_map_get(&spec->annotations, ANNOTATION_VCPUS))
 		c->max_vcpus = c->vcpus;
 	if (oci_map_get(&spec->annotations, ANNOTATION_MEMORY))
@@ -123,13 +98,13 @@ static int set_size(struct pod *p, const struct spec_pod *spec, struct err *e)
 
 	c->vcpus = p->config.vcpus;
 	if (spec->cpus && !oci_map_get(&spec->annotations, ANNOTATION_VCPUS))
-		c->vcpus = MIN(spec->cpus, host_cpus());
+		c->vcpus = MIN(spec->cpus, machine_host_cpus());
 	c->memory = p->config.memory;
 	if (spec->memory && !oci_map_get(&spec->annotations, ANNOTATION_MEMORY) &&
 	    __builtin_add_overflow(spec->memory, p->config.guest_overhead, &c->memory))
 		return err_set(e, -ERANGE, "the memory limit is too large");
 	/* Limits may promise more than the host has, and a machine of that size would not boot. */
-	c->memory = MIN(c->memory, host_memory());
+	c->memory = MIN(c->memory, machine_host_memory());
 	set_maximum(p, spec);
 	return 0;
 }
@@ -137,18 +112,10 @@ static int set_size(struct pod *p, const struct spec_pod *spec, struct err *e)
 static int set_machine(struct pod *p, struct err *e)
 {
 	struct sandbox_config *c = &p->sandbox_config;
+	int r = machine_default(&p->config, c, e);
 
-	c->driver = vmm_driver_find(p->config.driver);
-	if (!c->driver)
-		return err_set(e, -EINVAL, "there is no monitor %s", p->config.driver);
-	c->accel = (enum vmm_accel)p->config.accel;
-	c->machine = str_empty(p->config.machine) ? NULL : p->config.machine;
-	c->binary = str_empty(p->config.binary) ? NULL : p->config.binary;
-	c->state_dir = p->config.state;
-	c->uid_base = p->config.uid_base;
-	c->debug = p->config.debug;
-	c->agent_timeout_ms = p->config.agent_timeout;
-	c->boot_timeout_ms = p->config.boot_timeout;
+	if (r < 0)
+		return r;
 	p->templates = str_printf("%s/templates", p->config.cache);
 	if (!p->templates)
 		return err_oom(e);

@@ -240,6 +240,16 @@ int ttrpc_client_new(struct loop *loop, int fd, void (*closed)(void *data), void
 	return 0;
 }
 
+uint32_t ttrpc_client_next(const struct ttrpc_client *c)
+{
+	return c->next_id;
+}
+
+void ttrpc_client_continue(struct ttrpc_client *c, uint32_t next)
+{
+	c->next_id = next;
+}
+
 void ttrpc_client_on_slow(struct ttrpc_client *c, uint64_t ms, void (*cb)(void *data), void *data)
 {
 	c->slow_ms = ms;

@@ -201,6 +201,13 @@ int ttrpc_client_new(struct loop *loop, int fd, void (*closed)(void *data), void
 		     struct ttrpc_client **ret);
 
 /**
+ * ttrpc_client_next() - Where another client has to go on that gets our connection
+ * ttrpc_client_continue() - Go on there; before the first call
+ */
+uint32_t ttrpc_client_next(const struct ttrpc_client *c);
+void ttrpc_client_continue(struct ttrpc_client *c, uint32_t next);
+
+/**
  * ttrpc_client_on_slow() - Be told when the peer hasn't answered a call for some time
  * @c:		Client
  * @ms:		How long, for calls with a deadline that are made from now on

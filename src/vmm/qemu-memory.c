@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/fdpass.h"
 #include "base/log.h"
 #include "vmm/qemu.h"
 
@@ -60,31 +61,6 @@ static int install_filter(void)
 	return fd < 0 ? -errno : (int)fd;
 }
 
-union control {
-	char buf[CMSG_SPACE(sizeof(int))];
-	struct cmsghdr align;
-};
-
-static int send_listener(int sock, int fd)
-{
-	union control control = { 0 };
-	char zero = 0;
-	struct iovec iov = { .iov_base = &zero, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf),
-	};
-	struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
-
-	c->cmsg_level = SOL_SOCKET;
-	c->cmsg_type = SCM_RIGHTS;
-	c->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(c), &fd, sizeof(fd));
-	return sendmsg(sock, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 static int prepare(void *data)
 {
 	const struct memory_grant *g = data;
@@ -92,7 +68,7 @@ static int prepare(void *data)
 	int r = fd;
 
 	if (fd >= 0) {
-		r = send_listener(g->theirs, fd);
+		r = fdpass_send(g->theirs, "", 1, &fd, 1);
 		close(fd);
 	}
 	return r;
@@ -102,23 +78,11 @@ static int prepare(void *data)
 
 static int receive_listener(struct memory_grant *g)
 {
-	union control control = { 0 };
+	size_t n;
 	char byte;
-	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf),
-	};
-	struct cmsghdr *c;
 
-	if (recvmsg(g->ours, &msg, MSG_DONTWAIT | MSG_CMSG_CLOEXEC) != 1)
+	if (fdpass_receive(g->ours, &byte, 1, &g->listener, 1, &n) != 1 || n != 1)
 		return -EPROTO;
-	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
-		return -EPROTO;
-	memcpy(&g->listener, CMSG_DATA(c), sizeof(g->listener));
 	return 0;
 }
 

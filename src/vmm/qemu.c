@@ -168,7 +168,8 @@ static void on_exited(void *data, const struct vmm_exit *exit)
 	struct vmm_exit copy = *exit;
 
 	vmm_enter(vmm);
-	qmp_drain(q->qmp);
+	if (q->qmp)
+		qmp_drain(q->qmp);
 	if (!vmm->freed && q->halted)
 		snprintf(copy.message, sizeof(copy.message),
 			 "the CPU could not go on (KVM internal error)");
@@ -318,9 +319,10 @@ static int spawn_qemu(struct vmm *vmm, const struct vmm_config *config, const st
 	return r;
 }
 
+static const struct qmp_handlers handlers = { .event = on_event, .closed = on_closed };
+
 static int open_qmp(struct qemu *q, int fd)
 {
-	static const struct qmp_handlers handlers = { .event = on_event, .closed = on_closed };
 	int r = qmp_new(q->vmm->loop, fd, &handlers, q, &q->qmp);
 
 	if (r == 0 && q->state_fd)
@@ -361,24 +363,71 @@ static void qemu_free(struct vmm *vmm)
 	vmm->state = NULL;
 }
 
-static int qemu_start(struct vmm *vmm, const struct vmm_config *config, vmm_done done, void *data,
-		      struct err *e)
+static struct qemu *state_new(struct vmm *vmm)
 {
 	struct qemu *q = calloc(1, sizeof(*q));
-	int r;
 
 	if (!q)
-		return err_oom(e);
+		return NULL;
 	q->vmm = vmm;
 	q->memory_fd = -EBADF;
 	list_init(&q->ops);
 	vmm->state = q;
+	return q;
+}
+
+static int qemu_start(struct vmm *vmm, const struct vmm_config *config, vmm_done done, void *data,
+		      struct err *e)
+{
+	struct qemu *q = state_new(vmm);
+	int r;
+
+	if (!q)
+		return err_oom(e);
 	r = start(vmm, q, config, e);
 	if (r < 0)
 		return r;
 	q->done = done;
 	q->done_data = data;
 	return 0;
+}
+
+/* ---- handing it over ---- */
+
+static int qemu_adopt(struct vmm *vmm, const struct vmm_config *config, struct vmm_handover *h,
+		      int guard_fd, struct err *e)
+{
+	_cleanup_(close_fdp) int guard = guard_fd;
+	struct qemu *q = state_new(vmm);
+	struct qemu_machine m = { .config = config, .strict_memory = is_memory_strict() };
+	int r;
+
+	if (!q)
+		return err_oom(e);
+	r = qemu_is_pci(config->machine, &m.pci, e);
+	if (r < 0)
+		return r;
+	note_size(q, &m);
+	r = vmm_proc_adopt(vmm->loop, h, TAKE_FD(guard), on_exited, vmm, &vmm->proc);
+	if (r == 0)
+		r = qmp_adopt(vmm->loop, TAKE_FD(h->fds[VMM_HANDOVER_CONTROL]), &handlers, q,
+			      &q->qmp);
+	return r < 0 ? err_errno(e, r, "cannot take over QEMU") : 0;
+}
+
+static int qemu_hand_over(struct vmm *vmm, struct vmm_handover *h)
+{
+	struct qemu *q = vmm->state;
+	int fd = qmp_hand_over(q->qmp);
+	int r;
+
+	if (fd < 0)
+		return fd;
+	h->fds[VMM_HANDOVER_CONTROL] = fd;
+	r = vmm_proc_hand_over(vmm->proc, h);
+	if (r == 0)
+		qmp_free(TAKE_PTR(q->qmp));
+	return r;
 }
 
 /* ---- the rest ---- */
@@ -461,6 +510,8 @@ const struct vmm_driver vmm_qemu_driver = {
 		VMM_CAP_TEMPLATE,
 	.find = qemu_find,
 	.start = qemu_start,
+	.adopt = qemu_adopt,
+	.hand_over = qemu_hand_over,
 	.attach_disk = qemu_attach_disk,
 	.detach_disk = qemu_detach_disk,
 	.add_channel = qemu_add_channel,

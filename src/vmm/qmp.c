@@ -459,8 +459,9 @@ static void on_negotiated(void *user, struct json_object *ret, const struct err 
 	disconnect(qmp);
 }
 
-int qmp_new(struct loop *loop, int fd, const struct qmp_handlers *handlers, void *user,
-	    struct qmp **ret)
+/* A client that hasn't asked anything. Takes the descriptor, also when it fails. */
+static int open_client(struct loop *loop, int fd, const struct qmp_handlers *handlers, void *user,
+		       struct qmp **ret)
 {
 	struct qmp *qmp = calloc(1, sizeof(*qmp));
 	int r = -ENOMEM;
@@ -481,15 +482,51 @@ int qmp_new(struct loop *loop, int fd, const struct qmp_handlers *handlers, void
 				       JSON_TOKENER_STRICT | JSON_TOKENER_VALIDATE_UTF8);
 		r = loop_io_new(loop, fd, LOOP_READ, on_ready, qmp, &qmp->io);
 	}
-	if (r == 0)
-		r = qmp_call(qmp, "qmp_capabilities", NULL, -1, NEGOTIATION_TIMEOUT_MS,
-			     on_negotiated, qmp);
 	if (r < 0) {
 		qmp_free(qmp);
 		return r;
 	}
 	*ret = qmp;
 	return 0;
+}
+
+int qmp_new(struct loop *loop, int fd, const struct qmp_handlers *handlers, void *user,
+	    struct qmp **ret)
+{
+	struct qmp *qmp;
+	int r = open_client(loop, fd, handlers, user, &qmp);
+
+	if (r < 0)
+		return r;
+	r = qmp_call(qmp, "qmp_capabilities", NULL, -1, NEGOTIATION_TIMEOUT_MS, on_negotiated, qmp);
+	if (r < 0) {
+		qmp_free(qmp);
+		return r;
+	}
+	*ret = qmp;
+	return 0;
+}
+
+int qmp_adopt(struct loop *loop, int fd, const struct qmp_handlers *handlers, void *user,
+	      struct qmp **ret)
+{
+	int r = open_client(loop, fd, handlers, user, ret);
+
+	if (r == 0)
+		(*ret)->greeted = true;
+	return r;
+}
+
+int qmp_hand_over(struct qmp *qmp)
+{
+	int fd;
+
+	if (!qmp || qmp->fd < 0)
+		return -ENOTCONN;
+	if (!qmp->greeted || qmp->n_slots > 0 || buf_len(&qmp->in) > 0)
+		return -EBUSY;
+	fd = fcntl(qmp->fd, F_DUPFD_CLOEXEC, 3);
+	return fd < 0 ? -errno : fd;
 }
 
 void qmp_free(struct qmp *qmp)

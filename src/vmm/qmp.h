@@ -83,6 +83,21 @@ int qmp_new(struct loop *loop, int fd, const struct qmp_handlers *handlers, void
 int qmp_call(struct qmp *qmp, const char *command, const char *args, int fd, uint64_t timeout_ms,
 	     qmp_done done, void *user);
 
+/**
+ * qmp_adopt() - As qmp_new(), on a connection that another client has used before
+ * @fd:		From its qmp_hand_over()
+ */
+int qmp_adopt(struct loop *loop, int fd, const struct qmp_handlers *handlers, void *user,
+	      struct qmp **ret);
+
+/**
+ * qmp_hand_over() - A connection for another client; this one is to be freed at once
+ *
+ * Return: Descriptor that the caller owns, -EBUSY when a command or a message is under way, or
+ * another negative errno
+ */
+int qmp_hand_over(struct qmp *qmp);
+
 /** qmp_drain() - Handle what has come in, without waiting: when the peer is known to be dead */
 void qmp_drain(struct qmp *qmp);
 

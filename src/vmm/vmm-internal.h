@@ -53,6 +53,19 @@ int vmm_proc_start(struct loop *loop, struct spawn *s,
 		   void (*exited)(void *data, const struct vmm_exit *exit), void *data,
 		   struct vmm_proc **ret, struct err *e);
 
+/**
+ * vmm_proc_adopt() - Watch a monitor that another process has started
+ * @h:		Its process and stderr are taken, also when this fails
+ * @guard_fd:	As for vmm_adopt(), taken, also when this fails
+ * @exited, @data, @ret: As for vmm_proc_start()
+ */
+int vmm_proc_adopt(struct loop *loop, struct vmm_handover *h, int guard_fd,
+		   void (*exited)(void *data, const struct vmm_exit *exit), void *data,
+		   struct vmm_proc **ret);
+
+/** vmm_proc_hand_over() - Fill in process and stderr, which isn't read any more. Return: 0, errno */
+int vmm_proc_hand_over(struct vmm_proc *p, struct vmm_handover *h);
+
 /** vmm_proc_pid() - Its process id, 0 once it has ended (or for NULL) */
 pid_t vmm_proc_pid(const struct vmm_proc *p);
 
@@ -112,6 +125,8 @@ void vmm_channel_closed(struct vmm *vmm, const char *name);
  * struct vmm_driver - A kind of monitor; the operations are as in vmm.h, NULL: unsupported
  * @find:	Path of the program that would run @config with @accel, owned by the caller
  * @start:	Makes vmm->proc, vmm->agent_fd and vmm->state
+ * @adopt:	Makes the same of a process that runs; takes @guard_fd
+ * @hand_over:	Fills in process, stderr and control connection, and lets go of them
  * @failed:	The process has ended or is about to be killed: every pending operation fails with
  *		-ECONNRESET and @why. May be called more than once, not before @start
  * @free:	Frees vmm->state, which may be NULL; nothing is pending any more
@@ -123,6 +138,9 @@ struct vmm_driver {
 		    struct err *e);
 	int (*start)(struct vmm *vmm, const struct vmm_config *config, vmm_done done, void *data,
 		     struct err *e);
+	int (*adopt)(struct vmm *vmm, const struct vmm_config *config, struct vmm_handover *h,
+		     int guard_fd, struct err *e);
+	int (*hand_over)(struct vmm *vmm, struct vmm_handover *h);
 	int (*attach_disk)(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_disk_addr *ret,
 			   vmm_done done, void *data, struct err *e);
 	int (*detach_disk)(struct vmm *vmm, const struct vmm_disk_addr *addr, vmm_done done,

@@ -2,6 +2,7 @@
 /* The generic part of a machine: drivers by name, the console, the end of the process. */
 #include "vmm/vmm.h"
 
+#include <fcntl.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -150,6 +151,69 @@ int vmm_start(struct vmm *vmm, const struct vmm_config *config, vmm_done done, v
 	return r;
 }
 
+/* Whether an operation can be passed on to the driver. */
+static int check_op(const struct vmm *vmm, bool supported, struct err *e)
+{
+	if (!supported)
+		return err_set(e, -EOPNOTSUPP, "%s can't do that", vmm->driver->name);
+	if (!vmm_pid(vmm))
+		return err_set(e, -ECONNRESET, "the machine doesn't run");
+	return 0;
+}
+
+void vmm_handover_done(struct vmm_handover *h)
+{
+	for (size_t i = 0; i < VMM_HANDOVER_FDS; i++) {
+		close_fdp(&h->fds[i]);
+		h->fds[i] = -EBADF;
+	}
+}
+
+int vmm_hand_over(struct vmm *vmm, int agent_fd, struct vmm_handover *ret, struct err *e)
+{
+	struct vmm_handover h = VMM_HANDOVER_INIT;
+	int r = check_op(vmm, vmm->driver->hand_over, e);
+
+	if (r < 0)
+		return r;
+	h.pid = vmm_pid(vmm);
+	h.fds[VMM_HANDOVER_AGENT] = fcntl(agent_fd, F_DUPFD_CLOEXEC, 3);
+	r = h.fds[VMM_HANDOVER_AGENT] < 0 ? -errno : vmm->driver->hand_over(vmm, &h);
+	if (r < 0) {
+		vmm_handover_done(&h);
+		return err_errno(e, r, "the machine can't be handed over");
+	}
+	loop_io_free(TAKE_PTR(vmm->console_io));
+	h.fds[VMM_HANDOVER_CONSOLE] = TAKE_FD(vmm->console_fd);
+	*ret = h;
+	return 0;
+}
+
+int vmm_adopt(struct vmm *vmm, const struct vmm_config *config, struct vmm_handover *h,
+	      int guard_fd, struct err *e)
+{
+	_cleanup_(vmm_handover_done) struct vmm_handover all = *h;
+	int r;
+
+	*h = VMM_HANDOVER_INIT;
+	if (!vmm->driver->adopt || vmm->state) {
+		close(guard_fd);
+		return err_set(e, -EOPNOTSUPP, "%s can't take over a machine", vmm->driver->name);
+	}
+	vmm->accel = config->accel;
+	vmm->vcpus = config->vcpus;
+	vmm->memory = config->memory;
+	r = vmm->driver->adopt(vmm, config, &all, guard_fd, e);
+	if (r < 0)
+		return r;
+	vmm->agent_fd = TAKE_FD(all.fds[VMM_HANDOVER_AGENT]);
+	r = vmm_console_open(vmm, TAKE_FD(all.fds[VMM_HANDOVER_CONSOLE]));
+	if (r < 0)
+		return err_errno(e, r, "cannot read the console");
+	vmm->started = true;
+	return 0;
+}
+
 int vmm_agent_fd(struct vmm *vmm)
 {
 	return TAKE_FD(vmm->agent_fd);
@@ -163,16 +227,6 @@ pid_t vmm_pid(const struct vmm *vmm)
 enum vmm_accel vmm_accel(const struct vmm *vmm)
 {
 	return vmm->accel;
-}
-
-/* Whether an operation can be passed on to the driver. */
-static int check_op(const struct vmm *vmm, bool supported, struct err *e)
-{
-	if (!supported)
-		return err_set(e, -EOPNOTSUPP, "%s can't do that", vmm->driver->name);
-	if (!vmm_pid(vmm))
-		return err_set(e, -ECONNRESET, "the machine doesn't run");
-	return 0;
 }
 
 int vmm_attach_disk(struct vmm *vmm, const struct vmm_disk *disk, struct vmm_disk_addr *ret,

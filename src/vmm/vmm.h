@@ -27,6 +27,11 @@
  * state of its devices in another one. Any number of machines can start as copies of it, all at
  * the same time. They share the pages of the file until they write to them.
  *
+ * A machine can be handed over to another process (vmm_hand_over(), vmm_adopt()): the new one has
+ * the descriptors, and decides and is told what the old one was. The monitor's parent stays the old
+ * one, which has nothing to do but to tell how the monitor ends, and to end itself when nobody is
+ * there who would be told: the monitor ends with it.
+ *
  * Whether a monitor can run guests on this machine is found out by running one (vmm_probe()): that
  * /dev/kvm opens proves nothing.
  */
@@ -198,6 +203,55 @@ int vmm_new(struct loop *loop, const struct vmm_driver *driver,
  */
 int vmm_start(struct vmm *vmm, const struct vmm_config *config, vmm_done done, void *data,
 	      struct err *e);
+
+/* What a machine on its way to another process consists of. */
+enum vmm_handover_fd {
+	VMM_HANDOVER_PROCESS, /* pidfd of the monitor */
+	VMM_HANDOVER_CONTROL,
+	VMM_HANDOVER_AGENT,
+	VMM_HANDOVER_CONSOLE,
+	VMM_HANDOVER_STDERR,
+	VMM_HANDOVER_FDS,
+};
+
+/**
+ * struct vmm_handover - A machine on its way to another process
+ * @pid:	Process id of the monitor
+ * @fds:	By enum vmm_handover_fd
+ */
+struct vmm_handover {
+	pid_t pid;
+	int fds[VMM_HANDOVER_FDS];
+};
+
+#define VMM_HANDOVER_INIT \
+	((struct vmm_handover){ .fds = { -EBADF, -EBADF, -EBADF, -EBADF, -EBADF } })
+
+/**
+ * vmm_hand_over() - Give the running machine away
+ * @vmm:	Machine. It knows no more than its process now, and tells its exit (see vmm_new())
+ * @agent_fd:	What vmm_agent_fd() has returned, borrowed
+ * @ret:	Gets what the other process needs, to be released by vmm_handover_done()
+ *
+ * Return: 0, -EBUSY (something is under way), -EOPNOTSUPP or another negative errno
+ */
+int vmm_hand_over(struct vmm *vmm, int agent_fd, struct vmm_handover *ret, struct err *e);
+
+/** vmm_handover_done() - Close what is left of it */
+void vmm_handover_done(struct vmm_handover *h);
+
+/**
+ * vmm_adopt() - Take over a machine, in place of vmm_start()
+ * @vmm:	Machine that isn't started
+ * @config:	That of the machine, borrowed until this returns; descriptors of it aren't used
+ * @h:		From another process's vmm_hand_over(), taken
+ * @guard_fd:	Connection to that process, taken: when the monitor has ended, its exit code comes
+ *as an int. The process ends, with the monitor, when we close it
+ *
+ * Return: 0 or a negative errno
+ */
+int vmm_adopt(struct vmm *vmm, const struct vmm_config *config, struct vmm_handover *h,
+	      int guard_fd, struct err *e);
 
 /** vmm_agent_fd() - Our end of the agent's channel, connected, to be taken once by the caller */
 int vmm_agent_fd(struct vmm *vmm);

@@ -55,6 +55,10 @@ for verb in $verbs; do
 			help_options template $command
 		done | sort -u)
 		compare "$page" "$all"
+	elif [ "$verb" = pool ]; then
+		compare "$page" "$(for command in run status drain; do
+			help_options pool $command
+		done | sort -u)"
 	elif [ "$verb" = volume ]; then
 		compare "$page" "$(for command in add remove stats resize; do
 			help_options volume $command

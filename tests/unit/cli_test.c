@@ -424,19 +424,46 @@ static void test_host_processes(void **state)
 	/* A process gets its new name a moment after what we saw of its exec. */
 	for (int i = 0; i < 10000 && (n == 0 || !str_eq(v[n - 1].name, "sleep")); i++) {
 		free(TAKE_PTR(v));
-		assert_int_equal(host_processes(getpid(), &v, &n), 0);
+		assert_int_equal(host_processes(getpid(), pid, &v, &n), 0);
 	}
 	assert_int_equal(n, 2);
 	assert_int_equal(v[0].pid, getpid());
-	assert_true(v[0].pss > 0 && v[0].private > 0 && v[0].private <= v[0].pss);
+	assert_true(v[0].memory.private > 0 && v[0].memory.private <= v[0].memory.pss);
 	assert_int_equal(v[1].pid, pid);
 	assert_string_equal(v[1].name, "sleep");
 	/* Its deadline has passed, so it's killed and reaped. */
 	assert_int_equal(spawn_wait(pidfd, 0), -ETIMEDOUT);
 	close(pidfd);
 	free(TAKE_PTR(v));
-	assert_int_equal(host_processes(pid, &v, &n), 0);
+	assert_int_equal(host_processes(pid, 0, &v, &n), 0);
 	assert_int_equal(n, 0);
+}
+
+/* A machine of the pool: its monitor's parent isn't the owner, who is some other process here. */
+static void test_a_monitor_of_somebody_else(void **state)
+{
+	struct spawn s = SPAWN_INIT;
+	char *argv[] = { (char[]){ "sleep" }, (char[]){ "100" }, NULL };
+	_cleanup_(freep) struct host_process *v = NULL;
+	int pidfds[2];
+	pid_t pids[2];
+	size_t n = 0;
+
+	s.path = argv[0];
+	s.argv = argv;
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+		pidfds[i] = spawn_start(&s, &pids[i], NULL);
+		assert_true(pidfds[i] >= 0);
+	}
+	assert_int_equal(host_processes(pids[0], pids[1], &v, &n), 0);
+	assert_int_equal(n, 3);
+	assert_int_equal(v[0].pid, pids[0]);
+	assert_int_equal(v[1].pid, getpid());
+	assert_int_equal(v[2].pid, pids[1]);
+	for (size_t i = 0; i < ARRAY_SIZE(pids); i++) {
+		assert_int_equal(spawn_wait(pidfds[i], 0), -ETIMEDOUT);
+		close(pidfds[i]);
+	}
 }
 
 #define LOG_TEST(fn) cmocka_unit_test_setup_teardown(fn, setup_log, teardown_log)
@@ -459,6 +486,7 @@ int main(void)
 		cmocka_unit_test(test_machine_log_is_in_the_order_of_time),
 		cmocka_unit_test(test_machine_log_of_a_guest_that_lies),
 		cmocka_unit_test(test_host_processes),
+		cmocka_unit_test(test_a_monitor_of_somebody_else),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

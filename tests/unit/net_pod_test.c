@@ -145,7 +145,7 @@ static void connect_pod(struct net_pod *pod)
 {
 	struct err e = { 0 };
 
-	if (net_pod_connect(pod, &e) < 0)
+	if (net_pod_connect(pod, -1, &e) < 0)
 		fail_msg("%s", e.msg);
 }
 
@@ -302,6 +302,62 @@ static void test_redirect(void **state)
 	assert_unchanged(before);
 }
 
+static int open_tap(void *data)
+{
+	return net_tap_open("elsewhere");
+}
+
+static int open_in(const char *ns, int (*fn)(void *data))
+{
+	char path[64];
+	int fd;
+	int r;
+
+	snprintf(path, sizeof(path), "/run/netns/%s", ns);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	assert_true(fd >= 0);
+	r = net_ns_run(fd, fn, NULL);
+	close(fd);
+	return r;
+}
+
+/* A machine that was there before its pod has its device already, in another namespace. */
+static void test_a_tap_device_moves_in(void **state)
+{
+	struct net_pod *pod;
+	struct err e = { 0 };
+	char *before;
+	int tap;
+
+	need_root();
+	before = look_first();
+	pod = open_pod();
+	tap = open_in(peer_ns, open_tap);
+	assert_true(tap >= 0);
+	assert_int_equal(net_pod_connect(pod, tap, &e), 0);
+	assert_int_equal(net_pod_tap(pod, 0), tap);
+	assert_passes(tap, "far0");
+	assert_int_not_equal(sh("ip -n $peer link show elsewhere 2>/dev/null"), 0);
+	net_pod_free(pod);
+	assert_unchanged(before);
+}
+
+static void test_a_tap_device_does_not_move_in_twice(void **state)
+{
+	struct net_pod *first;
+	struct net_pod *second;
+	struct err e = { 0 };
+
+	need_root();
+	first = open_pod();
+	second = open_pod();
+	connect_pod(first);
+	assert_int_equal(net_pod_connect(second, open_in(peer_ns, open_tap), &e), -EBUSY);
+	net_pod_free(second);
+	assert_passes(net_pod_tap(first, 0), "far0");
+	net_pod_free(first);
+}
+
 static void test_two_interfaces(void **state)
 {
 	struct net_pod *pod;
@@ -453,7 +509,7 @@ static void test_qdisc_there(void **state)
 			 0);
 	before = look_first();
 	pod = open_pod();
-	assert_int_equal(net_pod_connect(pod, &e), -EBUSY);
+	assert_int_equal(net_pod_connect(pod, -1, &e), -EBUSY);
 	assert_non_null(strstr(e.msg, "net1"));
 	net_pod_free(pod);
 	assert_unchanged(before);
@@ -470,7 +526,7 @@ static void test_two_sandboxes(void **state)
 	second = open_pod();
 	connect_pod(first);
 	assert_int_equal(open_error(pod_path, &e), -EBUSY);
-	assert_int_equal(net_pod_connect(second, &e), -EBUSY);
+	assert_int_equal(net_pod_connect(second, -1, &e), -EBUSY);
 	net_pod_free(second);
 	assert_passes(net_pod_tap(first, 0), "far0");
 	net_pod_free(first);
@@ -501,7 +557,7 @@ static void test_undo_after_crash(void **state)
 	if (child == 0) {
 		struct net_pod_options options = { .netns = pod_path };
 
-		_exit(net_pod_open(&options, &pod, NULL) < 0 || net_pod_connect(pod, NULL) < 0);
+		_exit(net_pod_open(&options, &pod, NULL) < 0 || net_pod_connect(pod, -1, NULL) < 0);
 	}
 	assert_int_equal(waitpid(child, &status, 0), child);
 	assert_int_equal(status, 0);
@@ -633,6 +689,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		LIVE(test_read),
 		LIVE(test_redirect),
+		LIVE(test_a_tap_device_moves_in),
+		LIVE(test_a_tap_device_does_not_move_in_twice),
 		LIVE(test_two_interfaces),
 		LIVE(test_macvlan),
 		LIVE(test_vlan),

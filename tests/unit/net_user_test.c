@@ -105,7 +105,7 @@ static struct net_port free_port(uint16_t guest)
 
 static int start(struct fixture *f, const struct net_user_options *o, struct err *e)
 {
-	return net_user_start(f->loop, o, on_ready, on_exited, f, &f->user, e);
+	return net_user_start(f->loop, o, -1, on_ready, on_exited, f, &f->user, e);
 }
 
 static void start_and_wait(struct fixture *f, const struct net_user_options *o)

@@ -9,6 +9,7 @@
 
 #include <errno.h>
 #include <limits.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <time.h>
 
@@ -556,6 +557,115 @@ static void test_pause_and_resume(void **state)
 	assert_console(bed, 2, "stop\ncont");
 }
 
+/* ---- given to another process ---- */
+
+struct taker {
+	struct vmm *vmm;
+	int guard_fd; /* the old owner's end */
+	bool exited;
+	struct vmm_exit exit;
+};
+
+static void on_taken_exited(void *data, const struct vmm_exit *exit)
+{
+	struct taker *t = data;
+
+	t->exited = true;
+	t->exit = *exit;
+}
+
+/* Both owners are this process. */
+static void hand_over(struct bed *bed, struct taker *t)
+{
+	_cleanup_(close_fdp) int agent = -EBADF;
+	struct vmm_handover h = VMM_HANDOVER_INIT;
+	struct vmm_config c = config(bed, "ok");
+	int guard[2];
+
+	start_well(bed, "ok");
+	agent = vmm_agent_fd(bed->vmm);
+	assert_int_equal(vmm_hand_over(bed->vmm, agent, &h, NULL), 0);
+	assert_int_equal(h.pid, vmm_pid(bed->vmm));
+	assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, guard), 0);
+	*t = (struct taker){ .guard_fd = guard[0] };
+	assert_int_equal(vmm_new(bed->loop, vmm_driver_find("qemu"), on_taken_exited, t, &t->vmm),
+			 0);
+	assert_int_equal(vmm_adopt(t->vmm, &c, &h, guard[1], NULL), 0);
+}
+
+static void test_a_machine_that_was_handed_over_obeys_its_new_owner(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk disk = { .fd = bed->image, .readonly = true, .serial = "disk" };
+	_cleanup_(close_fdp) int agent = -EBADF;
+	struct vmm_disk_addr addr;
+	struct taker t;
+
+	hand_over(bed, &t);
+	assert_int_equal(vmm_pid(t.vmm), vmm_pid(bed->vmm));
+	agent = vmm_agent_fd(t.vmm);
+	assert_true(agent >= 0);
+	assert_int_equal(vmm_pause(t.vmm, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	bed->op = (struct result){ 0 };
+	assert_int_equal(vmm_attach_disk(t.vmm, &disk, &addr, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+	vmm_free(t.vmm);
+	wait_for(bed, &bed->exited);
+	assert_int_equal(bed->exit.code, 128 + SIGKILL);
+	assert_false(t.exited);
+	close(t.guard_fd);
+}
+
+static void test_the_old_owner_tells_how_a_machine_has_ended(void **state)
+{
+	struct bed *bed = *state;
+	struct taker t;
+	int code = 3;
+
+	hand_over(bed, &t);
+	assert_int_equal(vmm_pause(t.vmm, on_done, &bed->op, NULL), 0);
+	assert_int_equal(kill(vmm_pid(bed->vmm), SIGKILL), 0);
+	wait_for(bed, &bed->exited);
+	assert_false(t.exited);
+	assert_int_equal(send(t.guard_fd, &code, sizeof(code), 0), sizeof(code));
+	wait_for(bed, &t.exited);
+	assert_int_equal(t.exit.code, 3);
+	assert_true(bed->op.over);
+	assert_int_equal(vmm_pid(t.vmm), 0);
+	vmm_free(t.vmm);
+	close(t.guard_fd);
+}
+
+static void test_a_machine_ends_when_the_old_owner_has_gone(void **state)
+{
+	struct bed *bed = *state;
+	struct taker t;
+
+	hand_over(bed, &t);
+	close(t.guard_fd);
+	wait_for(bed, &t.exited);
+	assert_int_equal(t.exit.code, 128 + SIGKILL);
+	wait_for(bed, &bed->exited);
+	vmm_free(t.vmm);
+}
+
+static void test_a_busy_machine_is_not_handed_over(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_handover h = VMM_HANDOVER_INIT;
+	_cleanup_(close_fdp) int agent = -EBADF;
+
+	start_well(bed, "ok");
+	agent = vmm_agent_fd(bed->vmm);
+	assert_int_equal(vmm_pause(bed->vmm, on_done, &bed->op, NULL), 0);
+	assert_int_equal(vmm_hand_over(bed->vmm, agent, &h, NULL), -EBUSY);
+	wait_for(bed, &bed->op.over);
+	assert_int_equal(bed->op.e.code, 0);
+}
+
 static void count_output(void *data, const void *bytes, size_t n)
 {
 	struct bed *bed = data;
@@ -682,6 +792,10 @@ int main(int argc, char **argv)
 		TEST(test_guest_that_closes_a_channel),
 		TEST(test_freeing_in_a_callback),
 		TEST(test_pause_and_resume),
+		TEST(test_a_machine_that_was_handed_over_obeys_its_new_owner),
+		TEST(test_the_old_owner_tells_how_a_machine_has_ended),
+		TEST(test_a_machine_ends_when_the_old_owner_has_gone),
+		TEST(test_a_busy_machine_is_not_handed_over),
 		TEST(test_a_flooded_console),
 		TEST(test_what_a_driver_has_not_got),
 		TEST(test_kvm_that_runs_a_guest_is_remembered),
