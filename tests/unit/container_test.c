@@ -22,7 +22,7 @@
 #include "vmm/vmm-internal.h"
 
 #define DEADLINE_MS 60000
-#define METHODS	    32
+#define METHODS	    64
 #define DISKS	    2
 
 /**

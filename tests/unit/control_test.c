@@ -24,7 +24,7 @@
 #include "sandbox/sandbox-internal.h"
 
 #define DEADLINE_MS 60000
-#define METHODS	    32
+#define METHODS	    64
 
 /**
  * struct fixture - A sandbox's owner, its guest and a command

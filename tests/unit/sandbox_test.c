@@ -19,7 +19,7 @@
 #include "sandbox/sandbox-internal.h"
 
 #define DEADLINE_MS 20000
-#define METHODS	    32
+#define METHODS	    64
 
 struct fixture {
 	struct loop *loop;

@@ -23,7 +23,7 @@
 #include "sandbox/streams.h"
 
 #define DEADLINE_MS 60000
-#define METHODS	    32
+#define METHODS	    64
 #define PIPE_SIZE   65536
 
 /**
