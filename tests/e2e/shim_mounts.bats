@@ -86,6 +86,16 @@ with() {
 	assert_match "$output" $'^x\n.*Read-only file system'
 }
 
+# bats test_tags=containerd:2
+@test "recursiveReadOnly, as Kubernetes asks for it" {
+	local id
+	id=$(run_container rro 'sleep 100000' \
+		"$(with recursive_read_only true "$(mount_of "$HOST/below" /below ro)")")
+	run -1 inside "$id" 'touch /below/mounted/x'
+	assert_match "$output" 'Read-only file system'
+	remove_container "$id"
+}
+
 @test "mountPropagation: later mounts don't come to the pod, and can't go to the host" {
 	local id mount
 	mkdir "$K/later"
