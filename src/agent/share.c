@@ -7,6 +7,7 @@
 #include <linux/close_range.h>
 #include <linux/prctl.h>
 #include <poll.h>
+#include <signal.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -37,6 +38,8 @@ __attribute__((noreturn)) static void server_main(int listener)
 	/* Memory that it needs must not come from writing to the file systems that it serves. */
 	(void)prctl(PR_SET_IO_FLUSHER, 1, 0, 0, 0);
 	(void)setsid();
+	/* Nobody waits for those that it starts. */
+	(void)signal(SIGCHLD, SIG_IGN);
 	if (listener != 3 && dup3(listener, 3, O_CLOEXEC) < 0)
 		_exit(1);
 	close_range(4, ~0U, 0);

@@ -19,6 +19,9 @@
  * The server isn't part of the agent, because what the agent does must never wait for it: a page of
  * a container that the agent looks at may be in a file of the host.
  *
+ * Every file that this kernel remembers is one that the host has open. So when there may be many the
+ * server has the kernel drop those that nobody uses.
+ *
  * When the server or the channel goes, every file system of it fails with ENOTCONN, and the host,
  * which sees the port closed, gives the machine up.
  */

@@ -84,6 +84,30 @@ size_t share_request(const struct share_view *v, uint8_t *msg, size_t len, uint8
 	return 0;
 }
 
+size_t share_names(const uint8_t *msg, size_t len)
+{
+	struct fuse_in_header head;
+	struct fuse_read_in in;
+
+	memcpy(&head, msg, sizeof(head));
+	switch (head.opcode) {
+	case FUSE_LOOKUP:
+	case FUSE_CREATE:
+	case FUSE_MKNOD:
+	case FUSE_MKDIR:
+	case FUSE_SYMLINK:
+	case FUSE_LINK:
+		return 1;
+	case FUSE_READDIRPLUS:
+		if (len < sizeof(head) + sizeof(in))
+			return 0;
+		memcpy(&in, msg + sizeof(head), sizeof(in));
+		return in.size / FUSE_NAME_OFFSET_DIRENTPLUS;
+	default:
+		return 0;
+	}
+}
+
 uint32_t share_reply(struct fuse_out_header *msg)
 {
 	uint32_t number = (uint32_t)(msg->unique >> NUMBER_SHIFT);

@@ -46,6 +46,9 @@ struct share_view {
  */
 size_t share_request(const struct share_view *v, uint8_t *msg, size_t len, uint8_t *answer);
 
+/** share_names() - How many files at most a whole request makes both sides remember */
+size_t share_names(const uint8_t *msg, size_t len);
+
 #define SHARE_ANSWER_MAX (sizeof(struct fuse_out_header) + sizeof(struct fuse_init_out))
 
 /** share_reply() - Whose reply it is: the share's number; @msg is as its kernel wants it then */

@@ -18,6 +18,15 @@
 
 #define SHARES_MAX 1024
 
+/*
+ * The host has an open descriptor for every file that this kernel remembers, and an inode in its
+ * memory, which are charged to the pod. The kernel forgets only when it needs memory itself, so
+ * it's asked to when there may be so many.
+ */
+#define NAMES_MAX   8192
+#define DROP_CACHES "/proc/sys/vm/drop_caches"
+#define DROP_NAMES  "2"
+
 /* A worker sends what it wants right after it has connected. */
 #define HELLO_MS 10000
 
@@ -57,6 +66,7 @@ enum init_state { INIT_NONE, INIT_ASKED, INIT_DONE };
  * struct server - All of it
  * @init_state, @init: What was agreed with the host
  * @destroy:	The last share has gone: the host may forget everything
+ * @names:	Files that the kernel may have come to remember since it was asked to forget them
  * @out, @out_len, @out_sent: A message to the host, @out_len is 0: none
  * @in, @in_got: A message from the host
  */
@@ -69,6 +79,7 @@ struct server {
 	enum init_state init_state;
 	struct fuse_init_out init;
 	bool destroy;
+	size_t names;
 	uint8_t *out;
 	size_t out_len;
 	size_t out_sent;
@@ -143,6 +154,28 @@ static int flush(struct server *s)
 	return 0;
 }
 
+/* By another process: this one has to be there for what the kernel asks meanwhile. */
+static void forget_names(void)
+{
+	_cleanup_(close_fdp) int fd = -EBADF;
+
+	if (fork() != 0)
+		return;
+	/* With the port open it would hide that its parent has gone. */
+	close_range(3, ~0U, 0);
+	fd = open(DROP_CACHES, O_WRONLY | O_CLOEXEC);
+	_exit(write(fd, DROP_NAMES, strlen(DROP_NAMES)) < 0);
+}
+
+static void count_names(struct server *s, size_t n)
+{
+	s->names += n;
+	if (s->names <= NAMES_MAX)
+		return;
+	s->names = 0;
+	forget_names();
+}
+
 static void read_kernel(struct server *s, struct share *share)
 {
 	const struct share_view view = { share->number, share->root, &s->init };
@@ -158,6 +191,7 @@ static void read_kernel(struct server *s, struct share *share)
 	}
 	if ((size_t)n < sizeof(struct fuse_in_header))
 		return;
+	count_names(s, share_names(s->out, (size_t)n));
 	len = share_request(&view, s->out, (size_t)n, answer);
 	if (len > 0)
 		(void)!write(share->fuse, answer, len);

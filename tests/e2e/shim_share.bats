@@ -62,6 +62,31 @@ start_sharing() {
 	assert_equal "$(exec_in "$c" 'cat /volume/file')" from-the-host
 }
 
+# Descriptors that a pod's virtiofsd has open. (The one that serves is a child of the one that was started.)
+files_of_daemon() {
+	local first
+	first=$(pgrep -P "$(shim_of "$1")" virtiofsd)
+	find /proc/"$(pgrep -P "$first" virtiofsd || echo "$first")"/fd -mindepth 1 | wc -l
+}
+
+has_at_most_files() {
+	[ "$(files_of_daemon "$1")" -le "$2" ]
+}
+
+@test "the host needn't remember every file that the guest has seen" {
+	local pod one dir
+	for dir in "$CONTAINERD"/volume/many/{1..14}; do
+		mkdir -p "$dir"
+		(cd "$dir" && touch {1..1000})
+	done
+	pod=$(run_pod many)
+	one=$(start_sharing "$pod" one)
+	assert_equal "$(exec_in "$one" 'ls -lR /volume/many | grep -c "^-"')" 14000
+	until_true 60 has_at_most_files "$pod" 11000
+	assert_equal "$(exec_in "$one" 'cat /volume/file')" from-the-host
+	remove_pod "$pod"
+}
+
 @test "two first ones at the same moment" {
 	local pod one two
 	pod=$(run_pod pod2)

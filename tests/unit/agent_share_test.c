@@ -116,6 +116,23 @@ static void test_answered_here(void **state)
 	assert_int_equal(head.error, -ENOSYS);
 }
 
+static void test_names(void **state)
+{
+	const struct fuse_read_in read_in = { .size = 4096 };
+	struct message m = request(FUSE_LOOKUP, 9, "name", 5);
+
+	assert_int_equal(share_names((uint8_t *)&m, m.head.len), 1);
+	m = request(FUSE_GETATTR, 9, "", 0);
+	assert_int_equal(share_names((uint8_t *)&m, m.head.len), 0);
+	m = request(FUSE_READ, 9, &read_in, sizeof(read_in));
+	assert_int_equal(share_names((uint8_t *)&m, m.head.len), 0);
+	/* As many entries as there may be. */
+	m = request(FUSE_READDIRPLUS, 9, &read_in, sizeof(read_in));
+	assert_int_equal(share_names((uint8_t *)&m, m.head.len), 26);
+	m = request(FUSE_READDIRPLUS, 9, "", 0);
+	assert_int_equal(share_names((uint8_t *)&m, m.head.len), 0);
+}
+
 /* ---- the server ---- */
 
 static const struct sockaddr_un address = { .sun_family = AF_UNIX,
@@ -243,9 +260,8 @@ static void test_server(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_root_and_number),
-		cmocka_unit_test(test_nodes_in_bodies),
-		cmocka_unit_test(test_answered_here),
+		cmocka_unit_test(test_root_and_number), cmocka_unit_test(test_nodes_in_bodies),
+		cmocka_unit_test(test_answered_here),	cmocka_unit_test(test_names),
 		cmocka_unit_test(test_server),
 	};
 
