@@ -23,8 +23,8 @@
 #define BACKOFF_MS	 1000
 #define RETRY_MS	 10 /* a full backlog; doubled each time */
 #define RETRY_MAX_MS	 640
-#define CONNECT_LIMIT_MS 30000
-#define LOG_MAX		 16 /* lines about connections: a guest could fill the log */
+#define CONNECT_LIMIT_MS 300000 /* longer than anybody waits */
+#define LOG_MAX		 16	/* lines about connections: a guest could fill the log */
 
 /**
  * struct host_sockets - What a guest may connect to

@@ -11,7 +11,9 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/log.h"
 #include "base/mountinfo.h"
+#include "sandbox/volume_tree.h"
 
 #define NAMES_MAX 64
 
@@ -130,6 +132,30 @@ static int refuse(const char *path, struct err *e)
 	return -EPERM;
 }
 
+static int leave_out(void *data, struct volume_entry *n, struct err *e)
+{
+	return 0;
+}
+
+/* One with large files in it, or with all that is mounted below /run, stays what it was. */
+static bool can_be_copied(const char *dir)
+{
+	const struct volume_sockets sockets = { leave_out, NULL };
+	_cleanup_(volume_tree_done) struct volume_tree t = { 0 };
+	struct err e = { 0 };
+	char quoted[256];
+	char text[256];
+	int r = volume_tree_read(&t, dir, &sockets, &e);
+
+	if (r == 0 || r == -EAGAIN)
+		return true;
+	log_warn("the sockets of a directory aren't available in the pod, because it can't be "
+		 "copied",
+		 "directory=%s reason=%s", log_quote(quoted, sizeof(quoted), dir),
+		 log_quote(text, sizeof(text), e.msg));
+	return false;
+}
+
 int socket_list_source(const char *list, const char *path, struct err *e)
 {
 	_cleanup_(strv_done) struct strv names = { 0 };
@@ -144,6 +170,6 @@ int socket_list_source(const char *list, const char *path, struct err *e)
 	if (r < 0)
 		return r;
 	if (S_ISDIR(st.st_mode))
-		return socket_list_has_dir(list, &names);
+		return socket_list_has_dir(list, &names) && can_be_copied(names.v[0]);
 	return socket_list_has(list, &names, NULL) ? 1 : refuse(path, e);
 }

@@ -31,6 +31,8 @@ int socket_list_names(const char *path, struct strv *ret, struct err *e);
  * @path:	Source, whatever it is
  * @e:		Names the socket, and what to do
  *
+ * A directory that can't be copied (volume_tree.h) has nothing to do with them, which is logged.
+ *
  * Return: 1 (a socket that is listed, or a directory that one may be in), 0, -EPERM (a socket that
  * isn't listed) or another negative errno
  */

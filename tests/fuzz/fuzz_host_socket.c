@@ -39,6 +39,8 @@ struct ttrpc_pending {
 static struct list calls;
 static size_t n_calls;
 static char dir[32];
+static struct socket_dir where;
+static int servers[2];
 static int ends[ENDS_MAX]; /* of the servers' connections */
 static size_t n_ends;
 
@@ -144,9 +146,9 @@ static int start_server(const char *name, int type)
 	return fd;
 }
 
-static void offer(struct host_sockets *hs, const struct socket_dir *where, const char *name)
+static void offer(struct host_sockets *hs, const char *name)
 {
-	struct socket_offer o = { .owner = hs, .key = name, .dir = where, .name = name };
+	struct socket_offer o = { .owner = hs, .key = name, .dir = &where, .name = name };
 	bool messages;
 	uint32_t number;
 
@@ -189,7 +191,7 @@ static void turn(struct loop *loop)
 	(void)loop_run_until(loop, &never, 0);
 }
 
-static void step(struct loop *loop, const int servers[2], uint8_t what, uint8_t argument)
+static void step(struct loop *loop, uint8_t what, uint8_t argument)
 {
 	struct ttrpc_pending *p = nth(what >> 3);
 
@@ -219,44 +221,59 @@ static void step(struct loop *loop, const int servers[2], uint8_t what, uint8_t 
 	}
 }
 
+/* Connections that the servers haven't accepted belong to this run. */
+static void close_ends(void)
+{
+	for (int i = 0; i < 2; i++)
+		for (int fd; (fd = accept4(servers[i], NULL, NULL, SOCK_CLOEXEC)) >= 0;)
+			close(fd);
+	while (n_ends > 0)
+		close(ends[--n_ends]);
+}
+
 static void run(const uint8_t *data, size_t size)
 {
-	struct socket_dir where = { 0 };
 	struct host_sockets *hs;
 	struct loop *loop;
 	char list[64];
-	int servers[2];
 
 	snprintf(list, sizeof(list), "%s/*", dir);
-	servers[0] = start_server("stream", SOCK_STREAM);
-	servers[1] = start_server("messages", SOCK_SEQPACKET);
-	if (loop_new(&loop) < 0 || socket_dir_init(&where, dir, false, NULL) < 0 ||
+	if (loop_new(&loop) < 0 ||
 	    host_sockets_new(loop, (struct ttrpc_client *)&calls, list, &hs) < 0)
 		abort();
-	offer(hs, &where, "stream");
-	offer(hs, &where, "messages");
+	offer(hs, "stream");
+	offer(hs, "messages");
 	for (size_t i = 0; i + 1 < size; i += 2)
-		step(loop, servers, data[i], data[i + 1]);
+		step(loop, data[i], data[i + 1]);
 	host_sockets_free(hs);
 	if (n_calls > 0)
 		abort();
-	while (n_ends > 0)
-		close(ends[--n_ends]);
-	socket_dir_done(&where);
+	close_ends();
 	loop_free(loop);
-	close(servers[0]);
-	close(servers[1]);
 }
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+static void clean_up(void)
+{
+	socket_dir_done(&where);
+	(void)rm_rf(AT_FDCWD, dir);
+}
+
+/* The servers are there for all runs. */
+static void prepare(void)
 {
 	log_init(-1, LOG_FORMAT_TEXT, LOG_LEVEL_ERROR);
 	list_init(&calls);
 	strcpy(dir, "/tmp/podvm-fuzz.XXXXXX");
-	if (!mkdtemp(dir))
+	if (!mkdtemp(dir) || atexit(clean_up) != 0 || socket_dir_init(&where, dir, false, NULL) < 0)
 		abort();
+	servers[0] = start_server("stream", SOCK_STREAM);
+	servers[1] = start_server("messages", SOCK_SEQPACKET);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	if (!*dir)
+		prepare();
 	run(data, size);
-	if (rm_rf(AT_FDCWD, dir) < 0)
-		abort();
 	return 0;
 }

@@ -148,6 +148,12 @@ static void test_bad_values(void **state)
 	assert_refused("[paths]\nstate = /run/../etc\n",
 		       "test.conf:2: [paths] state = \"/run/../etc\": it must be a path without "
 		       "\"..\"");
+	assert_refused("[storage]\nhost_sockets = /run/a.sock b\n",
+		       "test.conf:2: [storage] host_sockets = \"/run/a.sock b\": it must be an "
+		       "absolute path");
+	assert_refused("[storage]\nhost_sockets = /run/\n",
+		       "test.conf:2: [storage] host_sockets = \"/run/\": it must be paths of "
+		       "sockets");
 	assert_refused("[net]\nsubnet = 10.0.2.0/30\n",
 		       "test.conf:2: [net] subnet = \"10.0.2.0/30\": it must be a network as "
 		       "ADDRESS/LENGTH with a length of 8 to 27");

@@ -116,6 +116,18 @@ static void test_directories(void **state)
 	assert_int_equal(socket_list_source("", at(f, "run/agent"), &f->e), 0);
 }
 
+/* It's shared, as if nothing were listed. */
+static void test_directory_that_is_no_copy(void **state)
+{
+	struct fixture *f = *state;
+
+	assert_int_equal(mkfifo(at(f, "run/agent/pipe"), 0600), 0);
+	assert_int_equal(source(f, "run/agent"), 0);
+	assert_int_equal(source(f, "run/agent/a.sock"), 1);
+	assert_int_equal(unlink(at(f, "run/agent/pipe")), 0);
+	assert_int_equal(source(f, "run/agent"), 1);
+}
+
 static void test_links_are_followed_first(void **state)
 {
 	struct fixture *f = *state;
@@ -193,6 +205,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		TEST(test_sockets),
 		TEST(test_directories),
+		TEST(test_directory_that_is_no_copy),
 		TEST(test_links_are_followed_first),
 		TEST(test_other_mounts_of_a_directory),
 		TEST(test_a_socket_that_is_mounted),
