@@ -228,6 +228,18 @@ static int begin_waiting(struct guard *g, struct err *e)
 	return r < 0 ? err_errno(e, r, "cannot wait") : 0;
 }
 
+static void on_paused(void *data, const struct err *e)
+{
+	struct guard *g = data;
+	struct err err = { 0 };
+
+	if (e)
+		finish(g, e);
+	else if (begin_waiting(g, &err) < 0)
+		finish(g, &err);
+}
+
+/* An idle guest has timers; one that doesn't run has not. */
 static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
 	struct guard *g = data;
@@ -236,7 +248,7 @@ static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *
 	g->call = NULL;
 	if (e)
 		finish(g, e);
-	else if (begin_waiting(g, &err) < 0)
+	else if (vmm_pause(g->vmm, on_paused, g, &err) < 0)
 		finish(g, &err);
 }
 

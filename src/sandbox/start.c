@@ -114,16 +114,20 @@ static int check_memory(const struct sandbox_config *c, struct err *e)
 	return -EINVAL;
 }
 
-/* It runs already. */
+/* It has only to go on. */
 static int adopt_vmm(struct sandbox *sb, struct err *e)
 {
 	struct vmm_config config;
+	int r;
 
 	template_machine(sb->config, &config);
 	config.accel = sb->accel;
 	sb->uid_fd = TAKE_FD(sb->pooled.uid_fd);
 	sandbox_journal_process(sb, "guard", sb->pooled.guard_pid);
-	return vmm_adopt(sb->vmm, &config, &sb->pooled.vmm, TAKE_FD(sb->pooled.guard_fd), e);
+	r = vmm_adopt(sb->vmm, &config, &sb->pooled.vmm, TAKE_FD(sb->pooled.guard_fd), e);
+	if (r == 0)
+		r = vmm_resume(sb->vmm, on_vmm_started, sb, e);
+	return r < 0 ? r : STAGE_PENDING;
 }
 
 static int spawn_vmm(struct sandbox *sb, struct err *e)

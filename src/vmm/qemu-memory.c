@@ -144,6 +144,9 @@ static void on_open(void *data, int events)
 		return;
 	}
 	r = grant(g, &n);
+	/* A call that was interrupted is made again. */
+	if (r == -ENOENT)
+		return;
 	if (r < 0)
 		log_warn("QEMU doesn't get the template's memory", "error=%d", r);
 	stop(g);
