@@ -277,7 +277,7 @@ struct net_user_options {
  * @loop:	Loop
  * @options:	What is asked of it
  * @peer:	Socket that the frames of a machine come out of that runs already, taken; such a
- *machine isn't waited for. < 0: there is none, see net_user_fd()
+ *		machine isn't waited for. < 0: there is none, see net_user_fd()
  * @ready:	Called once: with NULL when it serves, or with why it does not
  * @exited:	Called once when it ends by itself after @ready told that it serves; the message
  *		says how

@@ -32,7 +32,7 @@
  * network of its pod there, not that of the host.
  *
  * A machine that was started before it had a pod has a tap device already, in another namespace. It
- *is moved, and gets the name that ours would have had.
+ * is moved, and gets the name that ours would have had.
  *
  * What changes is in the journal before it happens (net_pod_journal()): per interface a line that
  * net_pod_undo() takes, any number of times, also when the namespace or parts of it have gone. A

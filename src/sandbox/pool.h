@@ -17,14 +17,14 @@
  * Who starts a sandbox looks for one with the key of the template that it would use, and connects
  * (pool_take.c). The guard answers the first who asks with all that the machine consists of
  * (vmm_hand_over()), and takes its socket away. From then on the machine is the sandbox's. The
- *guard stays, because it's the monitor's parent: it tells how the monitor ends, and when the
- *connection is closed, for whatever reason, it ends, and the monitor dies with it. So a machine
- *never outlives its owner, and a machine that was taken is never there for somebody else.
+ * guard stays, because it's the monitor's parent: it tells how the monitor ends, and when the
+ * connection is closed, for whatever reason, it ends, and the monitor dies with it. So a machine
+ * never outlives its owner, and a machine that was taken is never there for somebody else.
  *
  * A guard that waits is connected to the service, too (`podvm pool run`, pool_service.c), which
  * starts as many guards as the configuration wants, one after the other. When the service has gone,
  * whoever still waits ends. Sandboxes neither know the service nor need it: when there is no
- *socket, or nobody answers, they start a copy of the template, or boot.
+ * socket, or nobody answers, they start a copy of the template, or boot.
  *
  * Machines that wait hold what their template held; they get entropy, clock and names as every copy
  * does, after they were taken (start.c). A waiting machine's network device is a tap device in a

@@ -246,7 +246,7 @@ void vmm_handover_done(struct vmm_handover *h);
  * @config:	That of the machine, borrowed until this returns; descriptors of it aren't used
  * @h:		From another process's vmm_hand_over(), taken
  * @guard_fd:	Connection to that process, taken: when the monitor has ended, its exit code comes
- *as an int. The process ends, with the monitor, when we close it
+ *		as an int. The process ends, with the monitor, when we close it
  *
  * Return: 0 or a negative errno
  */
