@@ -82,7 +82,7 @@ sum() {
 		resize 50x132
 		send until [ "$(stty size)" = "50 132" ]; do sleep 0.1; done; echo is $((50 + 1))\r
 		expect is 51
-		send echo RUN""NING; sleep 1000\r
+		send sh -c "echo RUN''NING; exec sleep 1000"\r
 		expect RUNNING
 		send \x03
 		expect [#$] 
