@@ -239,7 +239,7 @@ character special file a:e5'
 @test "a socket of the host is refused" {
 	/usr/bin/python3 -c 'import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])' \
 		"$CONTAINERD/socket"
-	refused 'host sockets are not available in the pod' socket true \
+	refused "the host socket isn't available in the pod; host_sockets in" socket true \
 		"$(mount_of "$CONTAINERD/socket" /socket rw)"
 	rm "$CONTAINERD/socket"
 	run -0 inside "$A" true
