@@ -442,16 +442,20 @@ static int look_for_sockets(const struct task *t, const struct spec_bind *b,
 static int bind(struct task *t, const struct spec_bind *b, struct err *e)
 {
 	_cleanup_(volume_source_done) struct volume_source s = { 0 };
+	bool shm = str_eq(b->destination, "/dev/shm");
 	char quoted[256];
 	int r;
 
+	/* The Sandbox service's containerd names a directory that nobody has made. */
+	if (shm && access(b->source, F_OK) < 0 && errno == ENOENT)
+		return bind_shm(t, b, e);
 	if (b->slave)
 		log_warn("what is mounted on the host later won't be seen in the pod",
 			 "container=%s mount=%s", t->id,
 			 log_quote(quoted, sizeof(quoted), b->destination));
 	r = volume_kind(b->source, b->destination, b->readonly, &s, e);
 	/* A volume there is the pod's wish for another one than every container has. */
-	if (r == 0 && s.kind == VOLUME_SHARE && str_eq(b->destination, "/dev/shm"))
+	if (r == 0 && s.kind == VOLUME_SHARE && shm)
 		return bind_shm(t, b, e);
 	if (r == 0)
 		r = look_for_sockets(t, b, &s, e);
