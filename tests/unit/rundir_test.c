@@ -307,7 +307,7 @@ static void test_find(void **state)
 
 	create("web", false, &a);
 	create("db", false, &b);
-	snprintf(start, sizeof(start), "%s", b.id);
+	snprintf(start, sizeof(start), "%.12s", b.id);
 	assert_int_equal(find("web", &found, &e), 0);
 	assert_string_equal(found.id, a.id);
 	rundir_close(&found);
@@ -329,7 +329,7 @@ static void test_name_goes_before_start_of_id(void **state)
 	struct err e = { 0 };
 
 	create("web", false, &a);
-	snprintf(start, sizeof(start), "%s", a.id);
+	snprintf(start, sizeof(start), "%.1s", a.id);
 	create(start, false, &b);
 	assert_int_equal(find(start, &found, &e), 0);
 	assert_string_equal(found.id, b.id);
