@@ -19,6 +19,7 @@
 #include "agent/transport.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/fdpass.h"
 #include "base/log.h"
 
 static const struct sockaddr_un address = { .sun_family = AF_UNIX,
@@ -87,25 +88,6 @@ static int connect_server(int fd)
 	return r;
 }
 
-static int send_share(int fd, const char *name, int fuse)
-{
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec iov = { (char *)name, strlen(name) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control.bytes) };
-
-	*CMSG_FIRSTHDR(&msg) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
-						 .cmsg_level = SOL_SOCKET,
-						 .cmsg_type = SCM_RIGHTS };
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fuse, sizeof(fuse));
-	return sendmsg(fd, &msg, MSG_NOSIGNAL) < 0 ? -errno : 0;
-}
-
 static int receive_answer(int fd, uint64_t deadline_ms, struct share_answer *answer)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
@@ -130,7 +112,7 @@ int share_mount_begin(const char *name, uint64_t deadline_ms, struct share_mount
 	ret->server = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
 	r = ret->server < 0 ? -errno : connect_server(ret->server);
 	if (r == 0)
-		r = send_share(ret->server, name, ret->fuse);
+		r = fdpass_send(ret->server, name, strlen(name), &ret->fuse, 1);
 	if (r == 0)
 		r = receive_answer(ret->server, deadline_ms, &answer);
 	if (r < 0)

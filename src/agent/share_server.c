@@ -14,6 +14,7 @@
 #include "agent/share_fuse.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/fdpass.h"
 #include "base/list.h"
 
 #define SHARES_MAX 1024
@@ -310,26 +311,13 @@ static int read_host(struct server *s)
 
 static int receive_share(int fd, struct share *share)
 {
-	struct timeval timeout = { .tv_sec = HELLO_MS / 1000 };
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control;
-	struct iovec iov = { share->name, sizeof(share->name) - 1 };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control.bytes) };
-	struct cmsghdr *c;
+	struct pollfd p = { .fd = fd, .events = POLLIN };
+	size_t n;
 
-	(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof(timeout));
-	if (recvmsg(fd, &msg, MSG_CMSG_CLOEXEC) <= 0)
+	if (poll(&p, 1, HELLO_MS) <= 0 ||
+	    fdpass_receive(fd, share->name, sizeof(share->name) - 1, &share->fuse, 1, &n) <= 0)
 		return -ECONNRESET;
-	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
-		return -EPROTO;
-	memcpy(&share->fuse, CMSG_DATA(c), sizeof(share->fuse));
-	return 0;
+	return n == 1 ? 0 : -EPROTO;
 }
 
 static int grow_polls(struct server *s)

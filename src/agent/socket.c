@@ -149,18 +149,6 @@ static int bind_to(int fd, int parent, const char *name)
 	return fstat(file, &st) == 0 && S_ISSOCK(st.st_mode) ? TAKE_FD(file) : -ESTALE;
 }
 
-static int put_in_place(int parent, const char *tmp, const char *name)
-{
-	int r;
-
-	if (renameat(parent, tmp, parent, name) == 0)
-		return 0;
-	if (errno != EISDIR && errno != ENOTEMPTY)
-		return -errno;
-	r = rm_rf(parent, name);
-	return r == 0 && renameat(parent, tmp, parent, name) < 0 ? -errno : r;
-}
-
 static int add(struct sockets *s, uint32_t number, int *fd, int *file)
 {
 	struct listener *l = calloc(1, sizeof(*l));
@@ -200,7 +188,7 @@ static int make(struct sockets *s, int parent, const char *name, const PB(Volume
 	if (r >= 0)
 		r = set_attributes(file, c);
 	if (r == 0)
-		r = put_in_place(parent, tmp, name);
+		r = rename_over(parent, tmp, name);
 	if (r == 0)
 		r = add(s, c->socket, &fd, &file);
 	if (r < 0)

@@ -16,6 +16,7 @@
 #include "agent/service.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/fdpass.h"
 #include "base/str.h"
 #include "base/unixsock.h"
 
@@ -98,28 +99,14 @@ void streams_given(struct streams *io)
 /* Receive one descriptor that has been sent already. Return: It or a negative errno */
 static int receive_fd(int socket_fd)
 {
-	char byte[16];
-	union {
-		char buf[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = { 0 };
-	struct iovec iov = { .iov_base = byte, .iov_len = sizeof(byte) };
-	struct msghdr msg = {
-		.msg_iov = &iov,
-		.msg_iovlen = 1,
-		.msg_control = control.buf,
-		.msg_controllen = sizeof(control.buf),
-	};
-	struct cmsghdr *c;
+	char name[16];
 	int fd;
+	size_t n;
+	ssize_t got = fdpass_receive(socket_fd, name, sizeof(name), &fd, 1, &n);
 
-	if (recvmsg(socket_fd, &msg, MSG_CMSG_CLOEXEC | MSG_DONTWAIT) < 0)
-		return -errno;
-	c = CMSG_FIRSTHDR(&msg);
-	if (!c || c->cmsg_type != SCM_RIGHTS || c->cmsg_len != CMSG_LEN(sizeof(int)))
-		return -EPROTO;
-	memcpy(&fd, CMSG_DATA(c), sizeof(fd));
-	return fd;
+	if (got < 0)
+		return (int)got;
+	return n == 1 ? fd : -EPROTO;
 }
 
 static int take_terminal(struct streams *io)

@@ -100,14 +100,7 @@ static int make_link(int parent, const char *name, const PB(VolumeChange) * c)
 	r = rm_rf(parent, tmp);
 	if (r == 0)
 		r = new_link(parent, tmp, c);
-	if (r < 0)
-		return r;
-	if (renameat(parent, tmp, parent, name) == 0)
-		return 0;
-	if (errno != EISDIR && errno != ENOTEMPTY)
-		return -errno;
-	r = rm_rf(parent, name);
-	return r == 0 && renameat(parent, tmp, parent, name) < 0 ? -errno : r;
+	return r < 0 ? r : rename_over(parent, tmp, name);
 }
 
 static int change_child(int parent, const char *name, struct sockets *sockets,

@@ -213,6 +213,18 @@ int rm_rf(int dirfd, const char *path)
 	return rm_rf_at(dirfd, path, 0);
 }
 
+int rename_over(int dirfd, const char *from, const char *to)
+{
+	int r;
+
+	if (renameat(dirfd, from, dirfd, to) == 0)
+		return 0;
+	if (errno != EISDIR && errno != ENOTEMPTY)
+		return -errno;
+	r = rm_rf(dirfd, to);
+	return r == 0 && renameat(dirfd, from, dirfd, to) < 0 ? -errno : r;
+}
+
 int rm_children(int dirfd)
 {
 	int fd = openat(dirfd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);

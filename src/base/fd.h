@@ -65,6 +65,9 @@ int mkdir_p(const char *path, mode_t mode);
  */
 int rm_rf(int dirfd, const char *path);
 
+/** rename_over() - renameat() in a directory, which removes what is at @to with all below it */
+int rename_over(int dirfd, const char *from, const char *to);
+
 /** rm_children() - As rm_rf(), but of everything in a directory, which stays */
 int rm_children(int dirfd);
 

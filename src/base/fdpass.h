@@ -2,7 +2,7 @@
 #ifndef PODVM_BASE_FDPASS_H
 #define PODVM_BASE_FDPASS_H
 
-/* A message with descriptors, over a unix socket that keeps messages apart. */
+/* A message with descriptors, over a unix socket: one that keeps messages apart, or has one alone. */
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -11,7 +11,7 @@
 
 /**
  * fdpass_send() - Send a message, without waiting
- * @sock:	SOCK_SEQPACKET or SOCK_DGRAM
+ * @sock:	Unix socket
  * @data, @len:	The message, not empty
  * @fds:	Descriptors, which stay ours
  * @n_fds:	How many, at most FDPASS_MAX

@@ -18,6 +18,7 @@
 #include "agent/share_fuse.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/fdpass.h"
 
 static const struct fuse_init_out agreed = { .major = FUSE_KERNEL_VERSION,
 					     .minor = 36,
@@ -182,19 +183,9 @@ static void say(int host, const struct fuse_in_header *in, int error, const void
 static int ask_for(const char *name, int fuse)
 {
 	int fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0);
-	char control[CMSG_SPACE(sizeof(int))] __attribute__((aligned(8))) = { 0 };
-	struct iovec iov = { (char *)name, strlen(name) };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control,
-			      .msg_controllen = sizeof(control) };
 
-	CMSG_FIRSTHDR(&msg)->cmsg_len = CMSG_LEN(sizeof(int));
-	CMSG_FIRSTHDR(&msg)->cmsg_level = SOL_SOCKET;
-	CMSG_FIRSTHDR(&msg)->cmsg_type = SCM_RIGHTS;
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fuse, sizeof(fuse));
 	assert_int_equal(connect(fd, (const struct sockaddr *)&address, sizeof(address)), 0);
-	assert_int_equal(sendmsg(fd, &msg, 0), strlen(name));
+	assert_int_equal(fdpass_send(fd, name, strlen(name), &fuse, 1), 0);
 	return fd;
 }
 

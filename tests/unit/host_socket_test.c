@@ -24,6 +24,7 @@
 #include "base/buf.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/fdpass.h"
 #include "base/str.h"
 #include "proto/agent.pb-c.h"
 #include "sandbox/host_socket.h"
@@ -455,22 +456,9 @@ static void test_protocol_errors(void **state)
 static void test_descriptor(void **state)
 {
 	struct fixture *f = *state;
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec iov = { (char *)"x", 1 };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control.bytes) };
 	int fd = connected(f, SOCK_STREAM);
 
-	*CMSG_FIRSTHDR(&msg) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
-						 .cmsg_level = SOL_SOCKET,
-						 .cmsg_type = SCM_RIGHTS };
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &fd, sizeof(fd));
-	assert_int_equal(sendmsg(fd, &msg, 0), 1);
+	assert_int_equal(fdpass_send(fd, "x", 1, &fd, 1), 0);
 	await(f, f->n_removed == 1);
 	assert_int_equal(buf_len(&f->input), 0);
 	assert_receives(fd, "");

@@ -13,6 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "base/fdpass.h"
 #include "base/unixsock.h"
 
 struct pair {
@@ -142,21 +143,8 @@ static void test_too_long(void **state)
 static void test_descriptor(void **state)
 {
 	struct pair *p = *state;
-	union {
-		struct cmsghdr align;
-		char bytes[CMSG_SPACE(sizeof(int))];
-	} control = { 0 };
-	struct iovec iov = { (char *)"x", 1 };
-	struct msghdr msg = { .msg_iov = &iov,
-			      .msg_iovlen = 1,
-			      .msg_control = control.bytes,
-			      .msg_controllen = sizeof(control.bytes) };
 
-	*CMSG_FIRSTHDR(&msg) = (struct cmsghdr){ .cmsg_len = CMSG_LEN(sizeof(int)),
-						 .cmsg_level = SOL_SOCKET,
-						 .cmsg_type = SCM_RIGHTS };
-	memcpy(CMSG_DATA(CMSG_FIRSTHDR(&msg)), &p->b, sizeof(int));
-	assert_int_equal(sendmsg(p->b, &msg, 0), 1);
+	assert_int_equal(fdpass_send(p->b, "x", 1, &p->b, 1), 0);
 	assert_nothing(p, -EBADMSG);
 	/* It isn't open here: the other end is the last one. */
 	close(p->b);
