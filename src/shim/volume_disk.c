@@ -220,6 +220,18 @@ static char *volume_name(const char *dir)
 	return strndup(dir + begin, end - begin);
 }
 
+/* The answer is one that was just made; @filled < 0: out of memory for what is known of it. */
+static int take(struct volume_disk *d, int filled, struct pod_volume **ret, struct err *e)
+{
+	int r;
+
+	*ret = d->v;
+	r = filled < 0 ? err_oom(e) : begin(d, e);
+	if (r < 0)
+		volume_drop(d->v);
+	return r;
+}
+
 /* ---- emptyDir ---- */
 
 static int fill_emptydir(struct volume_disk *d, const struct volume_source *s)
@@ -260,11 +272,7 @@ static int use_emptydir(struct task *t, const struct volume_source *s, struct po
 	r = disk_new(shim, VOLUME_EMPTYDIR, s->volume, &d, e);
 	if (r < 0)
 		return r;
-	*ret = d->v;
-	r = fill_emptydir(d, s) < 0 ? err_oom(e) : begin(d, e);
-	if (r < 0)
-		volume_drop(d->v);
-	return r;
+	return take(d, fill_emptydir(d, s), ret, e);
 }
 
 /* ---- direct ---- */
@@ -290,12 +298,9 @@ static int use_direct(struct task *t, const char *dir, struct pod_volume **ret, 
 	d->direct = direct;
 	direct = (struct direct_volume){ 0 };
 	d->readonly = d->direct.readonly;
-	*ret = d->v;
 	d->name = volume_name(dir);
-	r = !d->name || str_set(&d->device, d->direct.device) < 0 ? err_oom(e) : begin(d, e);
-	if (r < 0)
-		volume_drop(d->v);
-	return r;
+	r = d->name ? str_set(&d->device, d->direct.device) : -ENOMEM;
+	return take(d, r, ret, e);
 }
 
 /* ---- images ---- */
@@ -337,11 +342,7 @@ static int use_image(struct task *t, const struct volume_source *s, struct pod_v
 	r = disk_new(shim, VOLUME_IMAGE, s->volume, &d, e);
 	if (r < 0)
 		return r;
-	*ret = d->v;
-	r = fill_image(d, s) < 0 ? err_oom(e) : begin(d, e);
-	if (r < 0)
-		volume_drop(d->v);
-	return r;
+	return take(d, fill_image(d, s), ret, e);
 }
 
 /* ---- mounts ---- */
