@@ -5,6 +5,8 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -132,6 +134,77 @@ char *mountinfo_fs_path(const char *mountinfo, uint64_t id, const char *path)
 				  path + (str_eq(point, "/") ? 0 : strlen(point)));
 	}
 	return NULL;
+}
+
+int mountinfo_locate(int fd, char path[PATH_MAX], uint64_t *id, struct err *e)
+{
+	char link[32];
+	struct statx st;
+	ssize_t n;
+
+	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0 || !(st.stx_mask & STATX_MNT_ID))
+		return err_errno(e, -errno, "cannot find out about a mount");
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+	n = readlink(link, path, PATH_MAX);
+	if (n < 0 || n == PATH_MAX)
+		return err_errno(e, n < 0 ? -errno : -ENAMETOOLONG, "cannot find a path");
+	path[n] = '\0';
+	*id = st.stx_mnt_id;
+	return 0;
+}
+
+/* Where on its file system something is. */
+static int fs_path(int fd, const char *mountinfo, char **ret, struct err *e)
+{
+	char path[PATH_MAX];
+	uint64_t id;
+	int r = mountinfo_locate(fd, path, &id, e);
+
+	if (r < 0)
+		return r;
+	*ret = mountinfo_fs_path(mountinfo, id, path);
+	return *ret ? 0 : err_set(e, -ENOENT, "cannot find the mount of %s", path);
+}
+
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino;
+}
+
+/* Is it really there? What is in between may be links. */
+static bool is_there(int top, const char *name, const struct stat *want)
+{
+	_cleanup_(close_fdp) int fd = open_in_root(top, name, O_PATH | O_NOFOLLOW, 0);
+	struct stat st;
+
+	return fd >= 0 && fstat(fd, &st) == 0 && same_file(&st, want);
+}
+
+int mountinfo_inside(int fd, const char *dir, const char *mountinfo, char **ret, struct err *e)
+{
+	_cleanup_(close_fdp) int top = open(dir, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+	_cleanup_(freep) char *whole = NULL;
+	_cleanup_(freep) char *part = NULL;
+	struct stat top_st;
+	struct stat st;
+	size_t n;
+	int r;
+
+	*ret = NULL;
+	if (top < 0 || fstat(top, &top_st) < 0 || fstat(fd, &st) < 0 || st.st_dev != top_st.st_dev)
+		return 0;
+	r = fs_path(top, mountinfo, &whole, e);
+	if (r == 0)
+		r = fs_path(fd, mountinfo, &part, e);
+	if (r < 0)
+		return r;
+	n = strlen(whole);
+	if (strncmp(part, whole, n) != 0 || (part[n] && part[n] != '/'))
+		return 0;
+	if (part[n] ? !is_there(top, part + n + 1, &st) : !same_file(&top_st, &st))
+		return 0;
+	*ret = strdup(part[n] ? part + n + 1 : "");
+	return *ret ? 0 : err_oom(e);
 }
 
 /* Where a mount shows a file of its file system, if it does. */

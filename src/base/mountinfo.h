@@ -4,6 +4,7 @@
 
 /* What the kernel says of mounts: /proc/self/mountinfo. */
 
+#include <limits.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -46,6 +47,29 @@ void mountinfo_done(struct mountinfo *m);
  * Return: A new string, empty for the root, or NULL when there is none or out of memory
  */
 char *mountinfo_fs_path(const char *mountinfo, uint64_t id, const char *path);
+
+/**
+ * mountinfo_locate() - The path of an open file, and the mount that it's in
+ * @fd:		The file, also one that was opened with O_PATH
+ * @path:	Gets the path
+ * @id:		Gets the id of the mount
+ * @e:		What failed
+ *
+ * Return: 0 or a negative errno
+ */
+int mountinfo_locate(int fd, char path[PATH_MAX], uint64_t *id, struct err *e);
+
+/**
+ * mountinfo_inside() - Whether a file is in a directory, however either is mounted, and where
+ * @fd:		The file, also one that was opened with O_PATH
+ * @dir:	Path of the directory; a file is only in itself
+ * @mountinfo:	Text of /proc/self/mountinfo
+ * @ret:	Gets the path from there, empty for the directory itself, NULL: it isn't in it
+ * @e:		What failed
+ *
+ * Return: 0 or a negative errno
+ */
+int mountinfo_inside(int fd, const char *dir, const char *mountinfo, char **ret, struct err *e);
 
 /**
  * mountinfo_paths() - Where the mounts of a file system show a file

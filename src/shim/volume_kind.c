@@ -181,81 +181,6 @@ static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret
 	return 0;
 }
 
-/* The path of an open file, and the mount that it's in. */
-static int locate(int fd, char path[PATH_MAX], uint64_t *id, struct err *e)
-{
-	char link[32];
-	struct statx st;
-	ssize_t n;
-
-	if (statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0 || !(st.stx_mask & STATX_MNT_ID))
-		return err_errno(e, -errno, "cannot find out about a mount");
-	snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
-	n = readlink(link, path, PATH_MAX);
-	if (n < 0 || n == PATH_MAX)
-		return err_errno(e, n < 0 ? -errno : -ENAMETOOLONG, "cannot find a path");
-	path[n] = '\0';
-	*id = st.stx_mnt_id;
-	return 0;
-}
-
-/* Where on its file system something is. */
-static int fs_path(int fd, const char *mountinfo, char **ret, struct err *e)
-{
-	char path[PATH_MAX];
-	uint64_t id;
-	int r = locate(fd, path, &id, e);
-
-	if (r < 0)
-		return r;
-	*ret = mountinfo_fs_path(mountinfo, id, path);
-	return *ret ? 0 : err_set(e, -ENOENT, "cannot find the mount of %s", path);
-}
-
-/* Is it really there? What is in between may be links. */
-static bool is_same(int volume, const char *name, const struct stat *want)
-{
-	_cleanup_(close_fdp) int fd = open_in_root(volume, name, O_PATH | O_NOFOLLOW, 0);
-	struct stat st;
-
-	return fd >= 0 && fstat(fd, &st) == 0 && st.st_dev == want->st_dev &&
-	       st.st_ino == want->st_ino;
-}
-
-/**
- * find_in_volume() - Whether something is in a volume, and where
- * @fd:		The thing
- * @dir:	Directory of the volume
- * @mountinfo:	Of this process
- * @ret:	Gets its path in the volume, NULL: it isn't in it
- */
-static int find_in_volume(int fd, const char *dir, const char *mountinfo, char **ret, struct err *e)
-{
-	_cleanup_(close_fdp) int volume = open(dir, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-	_cleanup_(freep) char *whole = NULL;
-	_cleanup_(freep) char *part = NULL;
-	struct stat top;
-	struct stat st;
-	size_t n;
-	int r;
-
-	*ret = NULL;
-	if (volume < 0 || fstat(volume, &top) < 0 || fstat(fd, &st) < 0 || st.st_dev != top.st_dev)
-		return 0;
-	r = fs_path(volume, mountinfo, &whole, e);
-	if (r == 0)
-		r = fs_path(fd, mountinfo, &part, e);
-	if (r < 0)
-		return r;
-	n = strlen(whole);
-	if (strncmp(part, whole, n) != 0 || (part[n] && part[n] != '/'))
-		return 0;
-	if (part[n] && !is_same(volume, part + n + 1, &st))
-		return 0;
-	*ret = strdup(part[n] ? part + n + 1 : "");
-	return *ret ? 0 : err_oom(e);
-}
-
 /* Directories of the volumes of a name: volumes/PLUGIN/NAME, or of CSI drivers NAME/mount. */
 static int list_volumes(const char *volumes, const char *name, int len, struct strv *ret)
 {
@@ -293,7 +218,7 @@ static int find_volume(const char *path, int fd, struct volume_source *ret, stru
 	if (r < 0)
 		return r;
 	for (size_t i = 0; r == 0 && !ret->name && i < dirs.n; i++) {
-		r = find_in_volume(fd, dirs.v[i], text, &ret->name, e);
+		r = mountinfo_inside(fd, dirs.v[i], text, &ret->name, e);
 		if (r == 0 && ret->name && str_set(&ret->volume, dirs.v[i]) < 0)
 			r = err_oom(e);
 	}
@@ -377,7 +302,7 @@ static int look_at_image(int fd, struct volume_source *ret, struct err *e)
 	int r = mountinfo_read(&text, e);
 
 	if (r == 0)
-		r = locate(fd, path, &id, e);
+		r = mountinfo_locate(fd, path, &id, e);
 	if (r < 0)
 		return r;
 	r = mountinfo_find(text, id, &m);

@@ -4,20 +4,25 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
-#include <sys/stat.h>
+#include <string.h>
+#include <sys/statvfs.h>
 
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/mountinfo.h"
 #include "base/str.h"
 #include "shim/create.h"
 #include "shim/mounts.h"
+#include "shim/volumes_internal.h"
 #include "storage/virtiofs.h"
+
+/* A longer path in a share isn't for the guest. */
+#define PART_MAX 2048
 
 /**
  * struct pod_share - What is shared
  * @name:	In the shared directory
- * @source:	On the host
- * @id:		What that was
+ * @flags:	What its mount allows, of statvfs()
  * @access:	What the guest may do with it
  * @below:	Something was mounted below it
  * @refs:	How many containers have it
@@ -25,8 +30,7 @@
 struct pod_share {
 	struct list node;
 	char *name;
-	char *source;
-	struct statx id;
+	unsigned long flags;
 	enum virtiofs_access access;
 	bool below;
 	unsigned int refs;
@@ -36,7 +40,6 @@ static void share_free(struct pod_share *s)
 {
 	list_remove(&s->node);
 	free(s->name);
-	free(s->source);
 	free(s);
 }
 
@@ -52,44 +55,66 @@ static enum virtiofs_access wanted_access(const struct spec_bind *b, bool below)
 	return b->deep || !below ? VIRTIOFS_READONLY_ALL : VIRTIOFS_READONLY;
 }
 
-static bool is_same(const struct statx *a, const struct statx *b)
+/* What is to be shared, compared with what is. */
+static int look_at(const struct spec_bind *b, int fd, struct pod_share *like, struct err *e)
 {
-	return a->stx_dev_major == b->stx_dev_major && a->stx_dev_minor == b->stx_dev_minor &&
-	       a->stx_ino == b->stx_ino && a->stx_mnt_id == b->stx_mnt_id;
+	struct statvfs st;
+	int r = mountinfo_has_below(b->source, &like->below, e);
+
+	if (r < 0)
+		return r;
+	if (fstatvfs(fd, &st) < 0)
+		return err_errno(e, -errno, "cannot share %s", b->source);
+	/* No mount of ours allows these. */
+	like->flags = st.f_flag & ~(unsigned long)(ST_NOSUID | ST_NODEV);
+	like->access = wanted_access(b, like->below);
+	return 0;
 }
 
-static struct pod_share *find(struct shim *shim, const struct pod_share *like)
+static bool fits(const struct pod_share *s, const struct pod_share *like)
 {
+	return !s->below && !like->below && s->flags == like->flags &&
+	       (s->access == like->access || s->access == VIRTIOFS_WRITABLE);
+}
+
+/* A share that it's in, and where; of what several lead to the outermost is the first, usually. */
+static struct pod_share *find(const struct shim *shim, int fd, const struct pod_share *like,
+			      char **part)
+{
+	_cleanup_(freep) char *text = NULL;
 	struct pod_share *s;
 
-	if (like->below)
+	if (list_empty(&shim->shares) || mountinfo_read(&text, NULL) < 0)
 		return NULL;
-	list_for_each (s, &shim->shares, node)
-		if (!s->below && str_eq(s->source, like->source) && is_same(&s->id, &like->id) &&
-		    (s->access == like->access || s->access == VIRTIOFS_WRITABLE))
+	list_for_each (s, &shim->shares, node) {
+		_cleanup_(freep) char *path = str_printf("%s/%s", shim->pod.shared_dir, s->name);
+
+		if (!path || !fits(s, like))
+			continue;
+		(void)mountinfo_inside(fd, path, text, part, NULL);
+		if (*part && strlen(*part) < PART_MAX)
 			return s;
+		free(TAKE_PTR(*part));
+	}
 	return NULL;
 }
 
-static struct pod_share *add(struct task *t, const struct pod_share *like, struct err *e)
+static struct pod_share *add(struct shim *shim, const char *source, const struct pod_share *like,
+			     struct err *e)
 {
-	struct shim *shim = t->shim;
-	struct pod_share *s = calloc(1, sizeof(*s));
+	struct pod_share *s = malloc(sizeof(*s));
 	int r;
 
 	if (!s) {
 		err_oom(e);
 		return NULL;
 	}
+	*s = *like;
 	list_init(&s->node);
-	s->id = like->id;
-	s->access = like->access;
-	s->below = like->below;
 	s->name = str_printf("volume:%u", shim->n_shares++);
-	r = !s->name || str_set(&s->source, like->source) < 0 ? err_oom(e) : 0;
-	if (r == 0)
-		r = virtiofs_share_add_from(shim->pod.host_mounts, shim->pod.shared_dir, s->source,
-					    s->access, s->name, e);
+	r = s->name ? virtiofs_share_add_from(shim->pod.host_mounts, shim->pod.shared_dir, source,
+					      s->access, s->name, e)
+		    : err_oom(e);
 	if (r < 0) {
 		share_free(s);
 		return NULL;
@@ -114,32 +139,48 @@ static void drop(struct shim *shim, struct pod_share *s)
 	share_free(s);
 }
 
+/* Return: Where the guest has it, borrowed from the Create, NULL: out of memory */
+static const char *guest_path(struct task *t, const struct pod_share *s, const char *part)
+{
+	const struct container_mount none = { 0 };
+	struct strv *paths = &t->create->paths;
+
+	if (str_empty(part))
+		return strv_addf(paths, CONTAINER_SHARED "/%s", s->name) < 0
+			       ? NULL
+			       : paths->v[paths->n - 1];
+	if (strv_addf(paths, CONTAINER_SHARED "/%s/%s", s->name, part) < 0)
+		return NULL;
+	return volume_mount_part(t, paths->v[paths->n - 1], &none);
+}
+
 int volume_share_bind(struct task *t, const struct spec_bind *b, struct err *e)
 {
-	struct pod_share like = { .source = (char *)b->source };
-	_cleanup_(freep) char *path = NULL;
+	_cleanup_(close_fdp) int fd = open(b->source, O_PATH | O_CLOEXEC);
+	_cleanup_(freep) char *part = NULL;
+	struct pod_share like = { 0 };
 	struct pod_share *s;
+	const char *path;
 	int r = 0;
 
+	if (fd < 0)
+		return err_errno(e, -errno, "cannot share %s", b->source);
 	if (t->shim->pod.config.share_root == CONFIG_NO)
 		r = virtiofs_refuse_root(b->source, e);
 	if (r == 0)
-		r = mountinfo_has_below(b->source, &like.below, e);
+		r = look_at(b, fd, &like, e);
 	if (r < 0)
 		return r;
-	if (statx(AT_FDCWD, b->source, 0, STATX_BASIC_STATS | STATX_MNT_ID, &like.id) < 0)
-		return err_errno(e, -errno, "cannot share %s", b->source);
-	like.access = wanted_access(b, like.below);
 	if (like.access == VIRTIOFS_READONLY)
 		spec_bind_writable(b);
-	s = find(t->shim, &like) ?: add(t, &like, e);
+	s = find(t->shim, fd, &like, &part) ?: add(t->shim, b->source, &like, e);
 	if (!s)
 		return e->code;
 	if (!has(t, s)) {
 		r = task_note_share(t, s->name, e);
 		s->refs += r == 0;
 	}
-	path = str_printf(CONTAINER_SHARED "/%s", s->name);
+	path = r == 0 ? guest_path(t, s, part) : NULL;
 	if (r == 0 && (!path || spec_bind_to(b, path) < 0))
 		r = err_oom(e);
 	if (r < 0)

@@ -44,6 +44,28 @@ with() {
 	assert_equal "$(cat "$HOST/dir/new")" a
 }
 
+@test "hostPath: a part of it, however the host has it mounted, is in the same file system" {
+	# (So there's one cache, and what one writes the other has at once.)
+	local part=$K/volume-subpaths/dir/app/0 id
+	mkdir -p "$part"
+	touch "$part.file"
+	mount --bind "$HOST/dir/sub" "$part"
+	mount --bind "$HOST/dir/sub/file" "$part.file"
+	id=$(run_container part 'sleep 100000' "$(mount_of "$HOST/dir/sub" /direct rw)" \
+		"$(mount_of "$part" /part ro)" "$(mount_of "$part.file" /etc/file.conf rw)")
+	run -0 inside "$id" 'stat -c %d:%i /direct/file /part/file /etc/file.conf | uniq
+		echo more >>/etc/file.conf; cat /part/file; touch /part/x 2>/dev/null || echo readonly'
+	assert_equal "$output" "$(inside "$A" 'stat -c %d:%i /dir/sub/file')"$'\nin-dir\nmore\nreadonly'
+	# It's what the host has mounted, wherever a container moves it.
+	remove_container "$id"
+	inside "$A" 'mv /dir/sub /dir/moved; ln -s /run/agent /dir/sub'
+	id=$(run_container moved 'sleep 100000' "$(mount_of "$part" /part rw)")
+	assert_equal "$(inside "$id" 'stat -c %d:%i /part/file')" \
+		"$(inside "$A" 'stat -c %d:%i /dir/moved/file')"
+	inside "$A" 'rm /dir/sub; mv /dir/moved /dir/sub'
+	remove_container "$id"
+}
+
 @test "hostPath: a file that is written on both sides" {
 	run -0 inside "$A" 'cat /file; echo more >>/file'
 	assert_equal "$output" text
