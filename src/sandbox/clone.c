@@ -163,7 +163,7 @@ void clone_booted(struct sandbox *sb)
 	if (!sb->template_wanted)
 		return;
 	c.accel = sb->accel;
-	r = template_wanted(&c, sb->template_nic, sb->template.key, sb->loop, &sb->maker, &e);
+	r = template_wanted(&c, sb->template_nic, sb->template.key, sb->loop, NULL, &sb->maker, &e);
 	if (r < 0)
 		log_info("no template is made", "sandbox=%s error=\"%s\"", c.rundir->id, e.msg);
 }

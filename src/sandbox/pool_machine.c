@@ -342,7 +342,7 @@ static int find_template(struct guard *g, struct err *e)
 	_cleanup_(buf_done) struct buf text = { 0 };
 	struct loop_child *maker = NULL;
 	char key[TEMPLATE_KEY_SIZE];
-	bool never = false;
+	bool started = false;
 	int r = template_describe(g->c, g->nic, &text, key, e);
 
 	if (r == 0)
@@ -350,9 +350,12 @@ static int find_template(struct guard *g, struct err *e)
 	if (r == 0)
 		return 0;
 	if (r == -ENOENT || r == -ESTALE) {
-		(void)template_wanted(g->c, g->nic, key, g->loop, &maker, e);
-		/* It only goes into the background: then the loop has nothing left to wait for. */
-		(void)loop_run_until(g->loop, &never, MAKER_TIMEOUT_MS);
+		r = template_wanted(g->c, g->nic, key, g->loop, &started, &maker, e);
+		if (r < 0)
+			return r;
+		/* It only goes into the background. */
+		if (maker)
+			(void)loop_run_until(g->loop, &started, MAKER_TIMEOUT_MS);
 		loop_child_free(maker);
 		return err_set(e, -ENOENT, "there is no template yet");
 	}

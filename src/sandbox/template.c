@@ -302,10 +302,14 @@ static int maker_environment(const struct sandbox_config *c, struct strv *enviro
 /* It goes into the background by itself; this only reaps what was started. */
 static void on_started(void *data, int code)
 {
+	bool *started = data;
+
+	if (started)
+		*started = true;
 }
 
 int template_wanted(const struct sandbox_config *c, enum template_nic nic, const char *key,
-		    struct loop *loop, struct loop_child **ret, struct err *e)
+		    struct loop *loop, bool *started, struct loop_child **ret, struct err *e)
 {
 	_cleanup_(strv_done) struct strv argv = { 0 };
 	_cleanup_(strv_done) struct strv environment = { 0 };
@@ -328,6 +332,6 @@ int template_wanted(const struct sandbox_config *c, enum template_nic nic, const
 	pidfd = spawn_start(&s, NULL, e);
 	if (pidfd < 0)
 		return pidfd;
-	r = loop_child_new(loop, pidfd, on_started, NULL, ret);
+	r = loop_child_new(loop, pidfd, on_started, started, ret);
 	return r < 0 ? err_errno(e, r, "cannot watch podvm") : 0;
 }

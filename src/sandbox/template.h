@@ -106,13 +106,15 @@ void template_remove_bad(const struct sandbox_config *c, const char *key);
  * @c:		Sandbox that would have used it
  * @nic:	Its network device
  * @key:	From template_describe()
+ * @loop:	Where that is noticed
+ * @started:	Set when it has gone into the background, or failed; may be NULL
  * @ret:	The child that starts it, to be released by loop_child_free(); NULL: it isn't needed
  *		(it was tried in vain, or somebody makes one)
  *
  * Return: 0 or a negative errno
  */
 int template_wanted(const struct sandbox_config *c, enum template_nic nic, const char *key,
-		    struct loop *loop, struct loop_child **ret, struct err *e);
+		    struct loop *loop, bool *started, struct loop_child **ret, struct err *e);
 
 /* ---- for who makes and keeps them (template_store.c, template_make.c) ---- */
 
