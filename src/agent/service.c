@@ -52,6 +52,7 @@ static const ttrpc_handler handlers[] = {
 	serve_stat_volume,
 	serve_grow_volume,
 	serve_accept,
+	serve_forget_files,
 };
 
 static struct ttrpc_service service = {

@@ -84,5 +84,6 @@ HANDLER(serve_prepare_template);
 HANDLER(serve_stat_volume);
 HANDLER(serve_grow_volume);
 HANDLER(serve_accept);
+HANDLER(serve_forget_files);
 
 #endif

@@ -15,7 +15,9 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "agent/child.h"
 #include "agent/paths.h"
+#include "agent/service.h"
 #include "agent/transport.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
@@ -26,6 +28,9 @@ static const struct sockaddr_un address = { .sun_family = AF_UNIX,
 					    .sun_path = DIR_AGENT "/share.sock" };
 
 #define PORT_WAIT_MS 30000
+
+#define DROP_CACHES "/proc/sys/vm/drop_caches"
+#define DROP_NAMES  "2"
 
 /* ---- the server's process ---- */
 
@@ -69,6 +74,38 @@ static int start_server(void)
 	if (pid == 0)
 		server_main(fd);
 	return 0;
+}
+
+/* ---- what is remembered ---- */
+
+int share_forget(void)
+{
+	return file_write(AT_FDCWD, DROP_CACHES, DROP_NAMES);
+}
+
+static int work_forget(void *arg, struct err *e)
+{
+	int r = share_forget();
+
+	return r < 0 ? err_errno(e, r, "cannot write to " DROP_CACHES) : 0;
+}
+
+static void on_forgotten(void *data, const struct err *e)
+{
+	if (e)
+		ttrpc_reply_err(data, e);
+	else
+		reply_empty(data);
+}
+
+HANDLER(serve_forget_files)
+{
+	struct agent *a = data;
+	struct err e = { 0 };
+
+	if (child_work(&a->reaper, "forgetting files", work_forget, NULL, call_timeout(call),
+		       on_forgotten, call, &e) < 0)
+		ttrpc_reply_err(call, &e);
 }
 
 /* ---- the worker ---- */

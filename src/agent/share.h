@@ -64,6 +64,9 @@ void share_mount_done(struct share_mount *m);
 
 #define SHARE_PORT "podvm.fs"
 
+/** share_forget() - Have the kernel forget the files that nobody uses. Return: 0 or an errno */
+int share_forget(void);
+
 /* What the server says when it has looked a share up. */
 struct share_answer {
 	int32_t error;

@@ -24,9 +24,7 @@
  * memory, which are charged to the pod. The kernel forgets only when it needs memory itself, so
  * it's asked to when there may be so many.
  */
-#define NAMES_MAX   8192
-#define DROP_CACHES "/proc/sys/vm/drop_caches"
-#define DROP_NAMES  "2"
+#define NAMES_MAX 8192
 
 /* A worker sends what it wants right after it has connected. */
 #define HELLO_MS 10000
@@ -158,14 +156,11 @@ static int flush(struct server *s)
 /* By another process: this one has to be there for what the kernel asks meanwhile. */
 static void forget_names(void)
 {
-	_cleanup_(close_fdp) int fd = -EBADF;
-
 	if (fork() != 0)
 		return;
 	/* With the port open it would hide that its parent has gone. */
 	close_range(3, ~0U, 0);
-	fd = open(DROP_CACHES, O_WRONLY | O_CLOEXEC);
-	_exit(write(fd, DROP_NAMES, strlen(DROP_NAMES)) < 0);
+	_exit(share_forget() < 0);
 }
 
 static void count_names(struct server *s, size_t n)

@@ -84,19 +84,38 @@ static bool is_below(const char *path, const char *dir)
 	return strncmp(path, dir, len) == 0 && path[len] == '/' && path[len + 1];
 }
 
-int mountinfo_below(const char *mountinfo, const char *path)
+int mountinfo_each_below(const char *mountinfo, const char *path,
+			 int (*cb)(void *data, const struct mountinfo_line *mount), void *data)
 {
-	for (const char *line = mountinfo; *line; line = next_line(line)) {
+	int r = 0;
+
+	for (const char *line = mountinfo; r == 0 && *line; line = next_line(line)) {
 		size_t len = 0;
 		const char *field = nth_field(line, 5, &len);
 		_cleanup_(freep) char *point = unescape(field, len);
+		const struct mountinfo_line mount = {
+			.id = strtoull(line, NULL, 10),
+			.point = point,
+			.text = line,
+			.len = (size_t)(field - line) + len,
+		};
 
 		if (!point)
-			return -ENOMEM;
-		if (is_below(point, path))
-			return 1;
+			r = -ENOMEM;
+		else if (is_below(point, path))
+			r = cb(data, &mount);
 	}
-	return 0;
+	return r;
+}
+
+static int found(void *data, const struct mountinfo_line *mount)
+{
+	return 1;
+}
+
+int mountinfo_below(const char *mountinfo, const char *path)
+{
+	return mountinfo_each_below(mountinfo, path, found, NULL);
 }
 
 int mountinfo_has_below(const char *source, bool *ret, struct err *e)

@@ -94,6 +94,31 @@ int mountinfo_paths(const char *mountinfo, uint64_t id, const char *fs_path, siz
 int mountinfo_below(const char *mountinfo, const char *path);
 
 /**
+ * struct mountinfo_line - One mount
+ * @id:		Its number, which another one may get when it has gone
+ * @point:	Where it's mounted
+ * @text:	What it is and where: ids, device, directory of that, place; @len bytes
+ */
+struct mountinfo_line {
+	uint64_t id;
+	const char *point;
+	const char *text;
+	size_t len;
+};
+
+/**
+ * mountinfo_each_below() - What is mounted below a directory, in the kernel's order
+ * @mountinfo:	Text of /proc/self/mountinfo
+ * @path:	The directory, without symbolic links
+ * @cb:		Called with each mount; what isn't 0 is the end
+ * @data:	For @cb
+ *
+ * Return: What @cb returned last, 0 or -ENOMEM
+ */
+int mountinfo_each_below(const char *mountinfo, const char *path,
+			 int (*cb)(void *data, const struct mountinfo_line *mount), void *data);
+
+/**
  * mountinfo_has_below() - Is something mounted below the source of a mount on this host?
  * @source:	The source
  * @ret:	Result

@@ -140,7 +140,8 @@ static void on_poll(uv_poll_t *uv, int status, int events)
 		io->wanted = 0; /* it has stopped */
 	}
 	io->cb(io->data, ((events & (UV_READABLE | UV_DISCONNECT)) ? LOOP_READ : 0) |
-				 ((events & UV_WRITABLE) ? LOOP_WRITE : 0));
+				 ((events & UV_WRITABLE) ? LOOP_WRITE : 0) |
+				 ((events & UV_PRIORITIZED) ? LOOP_CHANGE : 0));
 }
 
 int loop_io_new(struct loop *loop, int fd, int events, void (*cb)(void *data, int events),
@@ -170,8 +171,8 @@ int loop_io_new(struct loop *loop, int fd, int events, void (*cb)(void *data, in
 int loop_io_set(struct loop_io *io, int events)
 {
 	int wanted = ((events & LOOP_READ) ? UV_READABLE : 0) |
-		     ((events & LOOP_WRITE) ? UV_WRITABLE : 0);
-
+		     ((events & LOOP_WRITE) ? UV_WRITABLE : 0) |
+		     ((events & LOOP_CHANGE) ? UV_PRIORITIZED : 0);
 	int r;
 
 	/* Each change is two system calls. */

@@ -29,7 +29,8 @@ struct loop_timer;
 struct loop_signal;
 struct loop_child;
 
-enum loop_events { LOOP_READ = 1, LOOP_WRITE = 2 };
+/* LOOP_CHANGE: what POLLPRI says, of files of /proc and /sys that change. */
+enum loop_events { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_CHANGE = 4 };
 
 /** loop_new() - A loop. Return: 0 or a negative errno */
 int loop_new(struct loop **ret);
@@ -57,7 +58,7 @@ int loop_run_until(struct loop *loop, const bool *done, int timeout_ms);
  * loop_io_new() - Watch a descriptor
  * @loop:	Loop
  * @fd:		Descriptor that poll(2) works on; borrowed, to be closed after loop_io_free()
- * @events:	LOOP_READ, LOOP_WRITE, both or 0 (see loop_io_set())
+ * @events:	LOOP_READ, LOOP_WRITE, LOOP_CHANGE, several or 0 (see loop_io_set())
  * @cb:		Called with the ready events; an error or hang-up is reported as both
  * @data:	For @cb
  * @ret:	The source

@@ -58,8 +58,11 @@ static int share(struct task *t, const char *source, enum virtiofs_access access
 		 struct err *e)
 {
 	const struct pod *pod = &t->shim->pod;
+	const struct virtiofs_source s = { .path = source,
+					   .access = access,
+					   .mount_ns = pod->host_mounts };
 
-	return virtiofs_share_add_from(pod->host_mounts, pod->shared_dir, source, access, name, e);
+	return virtiofs_share_add_from(&s, pod->shared_dir, name, e);
 }
 
 static int share_mount(struct task *t, const Containerd__Types__Mount *m, const char *name,

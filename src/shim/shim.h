@@ -153,6 +153,7 @@ struct task {
  * @volumes:	What is copied into the guest, NULL: nothing yet
  * @shares:	Of the host with its containers (volume_share.h)
  * @n_shares:	How many there have been, for their names
+ * @share_watch: ...of the host's mounts, while one of them follows these
  * @last_event:	Of the agent's events, the last one seen
  * @done:	Shutdown was asked for and nothing is left
  */
@@ -171,6 +172,7 @@ struct shim {
 	struct volumes *volumes;
 	struct list shares;
 	unsigned int n_shares;
+	struct share_watch *share_watch;
 	uint64_t last_event;
 	bool done;
 };

@@ -5,15 +5,18 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/mountinfo.h"
 #include "base/str.h"
+#include "sandbox/agent_client.h"
 #include "shim/create.h"
 #include "shim/mounts.h"
 #include "shim/volumes_internal.h"
+#include "storage/mount_follow.h"
 #include "storage/virtiofs.h"
 
 /* A longer path in a share isn't for the guest. */
@@ -25,6 +28,8 @@
  * @flags:	What its mount allows, of statvfs()
  * @access:	What the guest may do with it
  * @below:	Something was mounted below it
+ * @follows:	It has what is mounted below it as on the host, now and later
+ * @follow:	...by this
  * @refs:	How many containers have it
  */
 struct pod_share {
@@ -33,15 +38,87 @@ struct pod_share {
 	unsigned long flags;
 	enum virtiofs_access access;
 	bool below;
+	bool follows;
+	struct mount_follow *follow;
 	unsigned int refs;
 };
+
+/* Of the host's mounts. */
+struct share_watch {
+	int fd;
+	struct loop_io *io;
+};
+
+/* ---- the host's mounts ---- */
+
+static void on_change(void *data, int events)
+{
+	struct shim *shim = data;
+	_cleanup_(freep) char *text = NULL;
+	Podvm__Agent__V1__ForgetFilesRequest req = PODVM__AGENT__V1__FORGET_FILES_REQUEST__INIT;
+	struct pod_share *s;
+	bool gone = false;
+
+	if (mountinfo_read(&text, NULL) < 0)
+		return;
+	list_for_each (s, &shim->shares, node)
+		gone |= s->follow && mount_follow_update(s->follow, text);
+	if (gone && pod_running(&shim->pod))
+		(void)agent_call(sandbox_agent(shim->pod.sandbox), "ForgetFiles", &req.base,
+				 AGENT_TIMEOUT_MS, agent_ignore, NULL, NULL);
+}
+
+static void watch_free(struct share_watch *w)
+{
+	if (!w)
+		return;
+	loop_io_free(w->io);
+	close_fdp(&w->fd);
+	free(w);
+}
+
+DEFINE_CLEANUP(watch_freep, struct share_watch *, watch_free)
+
+static int begin_watch(struct shim *shim, struct err *e)
+{
+	_cleanup_(watch_freep) struct share_watch *w = calloc(1, sizeof(*w));
+	int r;
+
+	if (!w)
+		return err_oom(e);
+	w->fd = open("/proc/self/mountinfo", O_RDONLY | O_CLOEXEC);
+	r = w->fd < 0 ? -errno
+		      : loop_io_new(shim->loop, w->fd, LOOP_CHANGE, on_change, shim, &w->io);
+	if (r < 0)
+		return err_errno(e, r, "cannot watch the host's mounts");
+	shim->share_watch = TAKE_PTR(w);
+	return 0;
+}
+
+static int follow(struct shim *shim, const char *source, struct pod_share *s, struct err *e)
+{
+	_cleanup_(freep) char *text = NULL;
+	int r = shim->share_watch ? 0 : begin_watch(shim, e);
+
+	if (r == 0)
+		r = mount_follow_new(source, shim->pod.shared_dir, s->name,
+				     s->access == VIRTIOFS_READONLY_ALL, &s->follow, e);
+	if (r == 0)
+		r = mountinfo_read(&text, e);
+	if (r == 0)
+		(void)mount_follow_update(s->follow, text);
+	return r;
+}
 
 static void share_free(struct pod_share *s)
 {
 	list_remove(&s->node);
+	mount_follow_free(s->follow);
 	free(s->name);
 	free(s);
 }
+
+/* ---- shares ---- */
 
 /*
  * What is mounted below a share appears in the guest when it's used, and would be as read-only as
@@ -58,22 +135,26 @@ static enum virtiofs_access wanted_access(const struct spec_bind *b, bool below)
 /* What is to be shared, compared with what is. */
 static int look_at(const struct spec_bind *b, int fd, struct pod_share *like, struct err *e)
 {
-	struct statvfs st;
+	struct statvfs fs;
+	struct stat st;
 	int r = mountinfo_has_below(b->source, &like->below, e);
 
 	if (r < 0)
 		return r;
-	if (fstatvfs(fd, &st) < 0)
+	if (fstatvfs(fd, &fs) < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, -errno, "cannot share %s", b->source);
 	/* No mount of ours allows these. */
-	like->flags = st.f_flag & ~(unsigned long)(ST_NOSUID | ST_NODEV);
-	like->access = wanted_access(b, like->below);
+	like->flags = fs.f_flag & ~(unsigned long)(ST_NOSUID | ST_NODEV);
+	like->follows = b->slave && S_ISDIR(st.st_mode);
+	like->access = wanted_access(b, like->below || like->follows);
 	return 0;
 }
 
 static bool fits(const struct pod_share *s, const struct pod_share *like)
 {
-	return !s->below && !like->below && s->flags == like->flags &&
+	bool alone = !s->below && !s->follows && !like->below && !like->follows;
+
+	return alone && s->flags == like->flags &&
 	       (s->access == like->access || s->access == VIRTIOFS_WRITABLE);
 }
 
@@ -99,11 +180,32 @@ static struct pod_share *find(const struct shim *shim, int fd, const struct pod_
 	return NULL;
 }
 
-static struct pod_share *add(struct shim *shim, const char *source, const struct pod_share *like,
-			     struct err *e)
+static int make(struct shim *shim, const struct spec_bind *b, struct pod_share *s, struct err *e)
+{
+	const struct virtiofs_source source = {
+		.path = b->source,
+		.access = s->access,
+		.mount_ns = shim->pod.host_mounts,
+		.alone = s->follows,
+	};
+	int r;
+
+	s->name = str_printf("volume:%u", shim->n_shares++);
+	if (!s->name)
+		return err_oom(e);
+	r = virtiofs_share_add_from(&source, shim->pod.shared_dir, s->name, e);
+	if (r < 0 || !s->follows)
+		return r;
+	r = follow(shim, b->source, s, e);
+	if (r < 0)
+		mounts_remove(shim->pod.shared_dir, s->name);
+	return r;
+}
+
+static struct pod_share *add(struct shim *shim, const struct spec_bind *b,
+			     const struct pod_share *like, struct err *e)
 {
 	struct pod_share *s = malloc(sizeof(*s));
-	int r;
 
 	if (!s) {
 		err_oom(e);
@@ -111,11 +213,7 @@ static struct pod_share *add(struct shim *shim, const char *source, const struct
 	}
 	*s = *like;
 	list_init(&s->node);
-	s->name = str_printf("volume:%u", shim->n_shares++);
-	r = s->name ? virtiofs_share_add_from(shim->pod.host_mounts, shim->pod.shared_dir, source,
-					      s->access, s->name, e)
-		    : err_oom(e);
-	if (r < 0) {
+	if (make(shim, b, s, e) < 0) {
 		share_free(s);
 		return NULL;
 	}
@@ -173,7 +271,7 @@ int volume_share_bind(struct task *t, const struct spec_bind *b, struct err *e)
 		return r;
 	if (like.access == VIRTIOFS_READONLY)
 		spec_bind_writable(b);
-	s = find(t->shim, fd, &like, &part) ?: add(t->shim, b->source, &like, e);
+	s = find(t->shim, fd, &like, &part) ?: add(t->shim, b, &like, e);
 	if (!s)
 		return e->code;
 	if (!has(t, s)) {
@@ -203,6 +301,17 @@ static void let_go(struct shim *shim, const char *name)
 	mounts_remove(shim->pod.shared_dir, name);
 }
 
+/* The last one that follows takes the watch with it. */
+static void look_after_watch(struct shim *shim)
+{
+	struct pod_share *s;
+
+	list_for_each (s, &shim->shares, node)
+		if (s->follows)
+			return;
+	watch_free(TAKE_PTR(shim->share_watch));
+}
+
 void volume_shares_done(struct task *t)
 {
 	while (t->n_names > 0) {
@@ -211,4 +320,5 @@ void volume_shares_done(struct task *t)
 		let_go(t->shim, name);
 		free(name);
 	}
+	look_after_watch(t->shim);
 }

@@ -16,7 +16,9 @@
  * guest sees to it then, which could write there anyway.
  *
  * If something is mounted below the source it's shared for each container anew, as it is then:
- * what a container sees of the host's mounts is what there was at its start.
+ * what a container sees of the host's mounts is what there was at its start. One that asks for what
+ * comes later (HostToContainer) has a share of its own as well, whose mounts are kept in step with
+ * the host's (storage/mount_follow.h).
  */
 
 #include "shim/spec.h"

@@ -449,11 +449,11 @@ static int bind(struct task *t, const struct spec_bind *b, struct err *e)
 	/* The Sandbox service's containerd names a directory that nobody has made. */
 	if (shm && access(b->source, F_OK) < 0 && errno == ENOENT)
 		return bind_shm(t, b, e);
-	if (b->slave)
+	r = volume_kind(b->source, b->destination, b->readonly, &s, e);
+	if (b->slave && s.kind != VOLUME_SHARE)
 		log_warn("what is mounted on the host later won't be seen in the pod",
 			 "container=%s mount=%s", t->id,
 			 log_quote(quoted, sizeof(quoted), b->destination));
-	r = volume_kind(b->source, b->destination, b->readonly, &s, e);
 	/* A volume there is the pod's wish for another one than every container has. */
 	if (r == 0 && s.kind == VOLUME_SHARE && shm)
 		return bind_shm(t, b, e);

@@ -42,20 +42,22 @@ static int make_target(int dirfd, const char *name, mode_t type)
 }
 
 /* A detached copy of the mounts at and below the source, with our attributes on all of them. */
-static int clone_mounts(int source_fd, enum virtiofs_access access)
+static int clone_mounts(int source_fd, const struct virtiofs_source *s)
 {
+	bool all_readonly = s->access == VIRTIOFS_READONLY_ALL;
+	unsigned int recursive = s->alone ? 0 : AT_RECURSIVE;
 	struct mount_attr top = { .attr_set = MOUNT_ATTR_RDONLY };
 	struct mount_attr all = {
 		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-			    (access == VIRTIOFS_READONLY_ALL ? MOUNT_ATTR_RDONLY : 0),
+			    (all_readonly ? MOUNT_ATTR_RDONLY : 0),
 		.propagation = MS_PRIVATE,
 	};
 	_cleanup_(close_fdp) int fd = open_tree(
-		source_fd, "", AT_EMPTY_PATH | AT_RECURSIVE | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
+		source_fd, "", AT_EMPTY_PATH | recursive | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
 
-	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | AT_RECURSIVE, &all, sizeof(all)) < 0)
+	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | recursive, &all, sizeof(all)) < 0)
 		return -errno;
-	if (access == VIRTIOFS_READONLY &&
+	if (s->access == VIRTIOFS_READONLY &&
 	    mount_setattr(fd, "", AT_EMPTY_PATH, &top, sizeof(top)) < 0)
 		return -errno;
 	return TAKE_FD(fd);
@@ -78,41 +80,38 @@ static int open_source(const char *source, mode_t *type, struct err *e)
 }
 
 /**
- * struct source - What is to be shared
- * @path, @access: As in virtiofs_share_add()
- * @mount_ns:	Mount namespace in which it is, or -EBADF
+ * struct copy - How the mounts of a source are copied
+ * @source:	The source
  * @type:	What it turned out to be
  * @fd:		A detached copy of its mounts, or a negative errno
  * @e:		What failed
  */
-struct source {
-	const char *path;
-	enum virtiofs_access access;
-	int mount_ns;
+struct copy {
+	const struct virtiofs_source *source;
 	mode_t type;
 	int fd;
 	struct err *e;
 };
 
-static int copy_mounts(struct source *s)
+static int copy_mounts(struct copy *c)
 {
-	_cleanup_(close_fdp) int source_fd = open_source(s->path, &s->type, s->e);
+	_cleanup_(close_fdp) int source_fd = open_source(c->source->path, &c->type, c->e);
 	int fd;
 
 	if (source_fd < 0)
 		return source_fd;
-	fd = clone_mounts(source_fd, s->access);
-	return fd < 0 ? err_errno(s->e, fd, "cannot bind mount %s", s->path) : fd;
+	fd = clone_mounts(source_fd, c->source);
+	return fd < 0 ? err_errno(c->e, fd, "cannot bind mount %s", c->source->path) : fd;
 }
 
 static int child_main(void *arg)
 {
-	struct source *s = arg;
+	struct copy *c = arg;
 
-	if (setns(s->mount_ns, CLONE_NEWNS) < 0)
-		s->fd = err_errno(s->e, -errno, "cannot enter the host's mount namespace");
+	if (setns(c->source->mount_ns, CLONE_NEWNS) < 0)
+		c->fd = err_errno(c->e, -errno, "cannot enter the host's mount namespace");
 	else
-		s->fd = copy_mounts(s);
+		c->fd = copy_mounts(c);
 	return 0;
 }
 
@@ -120,46 +119,47 @@ static int child_main(void *arg)
  * Mounts can be copied from within their namespace only. Entering it is done by a child that has
  * our memory and our descriptors while we wait, so there's no way back that could fail.
  */
-static int copy_mounts_there(struct source *s)
+static int copy_mounts_there(struct copy *c)
 {
 	_Alignas(16) static char stack[64 << 10];
 	pid_t pid = clone(child_main, stack + sizeof(stack),
-			  CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, s);
+			  CLONE_VM | CLONE_VFORK | CLONE_FILES | SIGCHLD, c);
 
 	if (pid < 0)
-		return err_errno(s->e, -errno, "cannot start a child");
+		return err_errno(c->e, -errno, "cannot start a child");
 	while (waitpid(pid, NULL, 0) < 0 && errno == EINTR)
 		;
-	return s->fd;
+	return c->fd;
 }
 
 int virtiofs_share_add(const char *dir, const char *source, enum virtiofs_access access,
 		       const char *name, struct err *e)
 {
-	return virtiofs_share_add_from(-EBADF, dir, source, access, name, e);
+	const struct virtiofs_source s = { .path = source, .access = access, .mount_ns = -EBADF };
+
+	return virtiofs_share_add_from(&s, dir, name, e);
 }
 
-int virtiofs_share_add_from(int mount_ns, const char *dir, const char *source,
-			    enum virtiofs_access access, const char *name, struct err *e)
+int virtiofs_share_add_from(const struct virtiofs_source *source, const char *dir, const char *name,
+			    struct err *e)
 {
 	_cleanup_(close_fdp) int dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 	_cleanup_(close_fdp) int mount_fd = -EBADF;
-	struct source s = {
-		.path = source, .access = access, .mount_ns = mount_ns, .fd = -ECHILD, .e = e
-	};
+	struct copy c = { .source = source, .fd = -ECHILD, .e = e };
 	int r;
 
 	if (!name_ok(name))
 		return err_set(e, -EINVAL, "not a name for a shared directory: %s", name);
 	if (dirfd < 0)
 		return err_errno(e, -errno, "cannot open %s", dir);
-	mount_fd = mount_ns < 0 ? copy_mounts(&s) : copy_mounts_there(&s);
+	mount_fd = source->mount_ns < 0 ? copy_mounts(&c) : copy_mounts_there(&c);
 	if (mount_fd < 0)
 		return mount_fd;
-	r = make_target(dirfd, name, s.type);
+	r = make_target(dirfd, name, c.type);
 	if (r == 0 && move_mount(mount_fd, "", dirfd, name, MOVE_MOUNT_F_EMPTY_PATH) < 0)
 		r = -errno;
-	return r < 0 ? err_errno(e, r, "cannot bind mount %s on %s/%s", source, dir, name) : 0;
+	return r < 0 ? err_errno(e, r, "cannot bind mount %s on %s/%s", source->path, dir, name)
+		     : 0;
 }
 
 int virtiofs_refuse_root(const char *source, struct err *e)

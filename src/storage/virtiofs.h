@@ -19,6 +19,7 @@
  * for vhost_fs.h. The socket's name is removed at once, so nobody else can connect.
  */
 
+#include <stdbool.h>
 #include <sys/types.h>
 
 #include "base/err.h"
@@ -52,14 +53,25 @@ int virtiofs_share_add(const char *dir, const char *source, enum virtiofs_access
 		       const char *name, struct err *e);
 
 /**
- * virtiofs_share_add_from() - As virtiofs_share_add(), of a source in another mount namespace
- * @mount_ns:	Namespace in which @source is looked up, or -EBADF: our own
+ * struct virtiofs_source - Something of the host
+ * @path:	Directory or file; symbolic links are followed
+ * @access:	What the guest may do with it
+ * @mount_ns:	Mount namespace in which it's looked up, or -EBADF: our own
+ * @alone:	Without what is mounted below it
  *
  * What is mounted on the host later doesn't appear in our own namespace everywhere: mounts may be
  * private, such as that in which CRI-O keeps its root file systems.
  */
-int virtiofs_share_add_from(int mount_ns, const char *dir, const char *source,
-			    enum virtiofs_access access, const char *name, struct err *e);
+struct virtiofs_source {
+	const char *path;
+	enum virtiofs_access access;
+	int mount_ns;
+	bool alone;
+};
+
+/** virtiofs_share_add_from() - As virtiofs_share_add(), of something that needs more to be said */
+int virtiofs_share_add_from(const struct virtiofs_source *source, const char *dir, const char *name,
+			    struct err *e);
 
 /**
  * virtiofs_refuse_root() - Whether something is the host's root directory, which isn't shared

@@ -118,18 +118,54 @@ with() {
 	remove_container "$id"
 }
 
-@test "mountPropagation: later mounts don't come to the pod, and can't go to the host" {
-	local id mount
-	mkdir "$K/later"
-	mount=$(with propagation '"PROPAGATION_HOST_TO_CONTAINER"' "$(mount_of "$K/later" /later rw)")
-	id=$(run_container slave 'sleep 100000' "$mount")
-	log_says 'mounted on the host later .*/later'
-	inside "$id" 'echo x >/later/file'
+is_empty() {
+	[ -z "$(inside "$1" "ls $2")" ]
+}
+
+no_device_of() {
+	[ -z "$(losetup -n -O NAME -j "$1")" ]
+}
+
+@test "mountPropagation: HostToContainer has what the host mounts later, and lets it unmount" {
+	local follower other mount disk=$CONTAINERD/later.img
+	mkdir -p "$K/later"/{there,disk/inner} "$CONTAINERD/content/inner"
+	mount -t tmpfs tmpfs "$K/later/there"
+	echo before >"$K/later/there/file"
+	echo content >"$CONTAINERD/content/file"
+	truncate -s 16M "$disk"
+	mkfs.ext4 -q -d "$CONTAINERD/content" "$disk"
+	mount=$(mount_of "$K/later" /later rw)
+	follower=$(run_container follower 'sleep 100000' \
+		"$(with propagation '"PROPAGATION_HOST_TO_CONTAINER"' "$mount")")
+	other=$(run_container other 'sleep 100000' "$mount")
+	run -0 inside "$follower" 'cat /later/there/file; echo x >/later/file; ls /later/disk'
+	assert_equal "$output" $'before\ninner'
 	assert_equal "$(cat "$K/later/file")" x
-	remove_container "$id"
-	mount=$(with propagation '"PROPAGATION_BIDIRECTIONAL"' "$(mount_of "$K/later" /later rw)")
-	refused 'spec: the mount on .*/later.* is to propagate mounts to the host.*Bidirectional' both true \
-		"$mount"
+	# One mount, one on it, and a device of the host that is free when it's unmounted: by then the
+	# guest has forgotten what it knew of it.
+	mount -o loop "$disk" "$K/later/disk"
+	until_true 30 says "$follower" /later/disk/file content
+	mount -t tmpfs tmpfs "$K/later/disk/inner"
+	echo deep >"$K/later/disk/inner/file"
+	until_true 30 says "$follower" /later/disk/inner/file deep
+	inside "$follower" 'echo from-inside >/later/disk/new; sync; ls -lR /later'
+	assert_equal "$(cat "$K/later/disk/new")" from-inside
+	# Who hasn't asked for it has what there was.
+	run -0 inside "$other" 'cat /later/there/file; ls /later/disk'
+	assert_equal "$output" $'before\ninner'
+	umount "$K/later/disk/inner"
+	umount "$K/later/disk"
+	until_true 60 no_device_of "$disk"
+	until_true 30 is_empty "$follower" /later/disk/inner
+	umount "$K/later/there"
+	until_true 30 is_empty "$follower" /later/there
+	remove_container "$follower"
+	remove_container "$other"
+}
+
+@test "mountPropagation: mounts of a pod can't go to the host" {
+	refused 'spec: the mount on .*/host.* is to propagate mounts to the host.*Bidirectional' both true \
+		"$(with propagation '"PROPAGATION_BIDIRECTIONAL"' "$(mount_of "$K" /host rw)")"
 }
 
 @test "an emptyDir of huge pages is refused" {

@@ -143,6 +143,7 @@ static int other_namespace(int *ret_release)
 static void test_source_in_another_mount_namespace(void **state)
 {
 	struct fixture *f = *state;
+	struct virtiofs_source s = { .access = VIRTIOFS_WRITABLE };
 	int release;
 	int ns;
 
@@ -153,16 +154,16 @@ static void test_source_in_another_mount_namespace(void **state)
 	ns = other_namespace(&release);
 	assert_int_equal(umount(in_dir(f, "source/below")), 0);
 	assert_int_equal(access(in_dir(f, "source/below/here"), F_OK), -1);
-	if (virtiofs_share_add_from(ns, f->shared, in_dir(f, "source/below"), VIRTIOFS_WRITABLE,
-				    "0", &f->e) < 0)
+	s.mount_ns = ns;
+	s.path = in_dir(f, "source/below");
+	if (virtiofs_share_add_from(&s, f->shared, "0", &f->e) < 0)
 		fail_msg("%s", f->e.msg);
 	assert_int_equal(access(in_dir(f, "shared/0/here"), F_OK), 0);
-	assert_int_equal(virtiofs_share_add_from(ns, f->shared, "/nonexistent", VIRTIOFS_WRITABLE,
-						 "1", &f->e),
-			 -ENOENT);
-	assert_int_equal(virtiofs_share_add_from(release, f->shared, f->source, VIRTIOFS_WRITABLE,
-						 "1", &f->e),
-			 -EINVAL);
+	s.path = "/nonexistent";
+	assert_int_equal(virtiofs_share_add_from(&s, f->shared, "1", &f->e), -ENOENT);
+	s.path = f->source;
+	s.mount_ns = release;
+	assert_int_equal(virtiofs_share_add_from(&s, f->shared, "1", &f->e), -EINVAL);
 	close(ns);
 	close(release);
 }
