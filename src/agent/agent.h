@@ -18,6 +18,7 @@
  *	                             ├── process.c    wait, exit;  streams.c: pipes and terminals
  *	                             ├── connection.c connections to the guest's localhost, and to
  *	                             │   socket.c     sockets that stand for some of the host
+ *	                             ├── template.c   a container for practice: rehearsal.c
  *	                             ├── stats.c proclist.c metrics.c klog.c
  *	                             └── events.c     exits and OOM kills (oom.c)
  *

@@ -26,6 +26,7 @@
 #define RESERVE_SHIFT  6		   /* and 1/64 of the memory: the kernel's own growth */
 #define RESERVE_TASKS  64
 #define MAX_TREE_DEPTH 16
+#define RECLAIM_ALL    "1073741824"
 
 int cgroup_field(const char *text, const char *name, uint64_t *ret)
 {
@@ -71,6 +72,9 @@ int cgroup_u64(int dir, const char *file, uint64_t *ret)
 /* Memory that was not available when we had booted: the kernel's and ours. */
 static uint64_t used_at_boot;
 
+/* Memory that the guest had when /pod was limited. */
+static uint64_t limited;
+
 uint64_t cgroup_pod_limit(uint64_t total, uint64_t used)
 {
 	uint64_t rest = total > used ? total - used : 0;
@@ -90,7 +94,6 @@ static void note_use_at_boot(uint64_t total)
 
 void cgroup_limit_pod(void)
 {
-	static uint64_t limited; /* what the guest's memory was then */
 	struct sysinfo info = { 0 };
 	char value[24];
 	uint64_t total;
@@ -144,6 +147,31 @@ static int enable_controllers(const char *dir)
 	return file_write(fd, "cgroup.subtree_control", text);
 }
 
+static int make_pod(struct err *e)
+{
+	int r;
+
+	if (mkdir(DIR_POD, 0755) < 0)
+		return err_errno(e, -errno, "cannot make " DIR_POD);
+	r = enable_controllers(DIR_POD);
+	if (r < 0)
+		return err_errno(e, r, "cannot enable the controllers of " DIR_POD);
+	limited = 0;
+	cgroup_limit_pod();
+	limit_tasks();
+	return 0;
+}
+
+void cgroup_renew_pod(void)
+{
+	struct err e = { 0 };
+
+	/* What the kernel keeps for a cgroup that is gone would keep the cgroup. */
+	(void)file_write(AT_FDCWD, DIR_POD "/memory.reclaim", RECLAIM_ALL);
+	if (rmdir(DIR_POD) == 0 && make_pod(&e) < 0)
+		log_error("there is no cgroup for containers", "error=\"%s\"", e.msg);
+}
+
 int cgroup_setup(struct err *e)
 {
 	int r;
@@ -151,19 +179,14 @@ int cgroup_setup(struct err *e)
 	r = enable_controllers(DIR_CGROUP);
 	if (r < 0)
 		return err_errno(e, r, "cannot enable the cgroup controllers");
-	if (mkdir(AGENT_CGROUP, 0755) < 0 || mkdir(DIR_POD, 0755) < 0)
-		return err_errno(e, -errno, "cannot make a cgroup");
+	if (mkdir(AGENT_CGROUP, 0755) < 0)
+		return err_errno(e, -errno, "cannot make " AGENT_CGROUP);
 	r = file_write(AT_FDCWD, AGENT_CGROUP "/cgroup.procs", "1");
 	if (r < 0)
 		return err_errno(e, r, "cannot enter " AGENT_CGROUP);
 	(void)file_write(AT_FDCWD, AGENT_CGROUP "/memory.low", AGENT_PROTECT);
 	(void)file_write(AT_FDCWD, AGENT_CGROUP "/cpu.weight", "1000");
-	r = enable_controllers(DIR_POD);
-	if (r < 0)
-		return err_errno(e, r, "cannot enable the controllers of " DIR_POD);
-	cgroup_limit_pod();
-	limit_tasks();
-	return 0;
+	return make_pod(e);
 }
 
 int cgroup_open(const char *id)

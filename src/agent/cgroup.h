@@ -30,6 +30,9 @@
  */
 int cgroup_setup(struct err *e);
 
+/** cgroup_renew_pod() - Make /pod, which is empty, anew: nothing has been counted in it */
+void cgroup_renew_pod(void);
+
 /** cgroup_limit_pod() - Fit /pod's memory limit to the memory the guest has now */
 void cgroup_limit_pod(void);
 

@@ -14,6 +14,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/str.h"
 
 #define CMDLINE_MAX 8192
 
@@ -68,11 +69,25 @@ static int run(struct agent *a, struct err *e)
 	return err_set(e, -EPROTO, "the loop has ended");
 }
 
-int main(void)
+/* The program of a container that is started for practice (rehearsal.h). */
+static int echo(void)
+{
+	char text[256];
+	ssize_t n;
+
+	while ((n = read(STDIN_FILENO, text, sizeof(text))) > 0)
+		if (write(STDOUT_FILENO, text, (size_t)n) != n)
+			return 1;
+	return n < 0;
+}
+
+int main(int argc, char **argv)
 {
 	static struct agent agent;
 	struct err e = { 0 };
 
+	if (argc > 1 && str_eq(argv[1], "echo"))
+		return echo();
 	/* For the image builder and for people; PID 1 has other things to do. */
 	if (getpid() != 1) {
 		printf("podvm-agent " PODVM_VERSION ": runs as PID 1 of a podvm guest\n");

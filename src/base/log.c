@@ -31,6 +31,14 @@ void log_init(int fd, enum log_format format, enum log_level level)
 	logger.level = level;
 }
 
+enum log_level log_level(enum log_level level)
+{
+	enum log_level before = logger.level;
+
+	logger.level = level;
+	return before;
+}
+
 void log_copy(void (*copy)(void *data, const char *line, size_t n), void *data)
 {
 	logger.copy = copy;

@@ -27,6 +27,9 @@ enum log_format { LOG_FORMAT_TEXT, LOG_FORMAT_KMSG };
  */
 void log_init(int fd, enum log_format format, enum log_level level);
 
+/** log_level() - Set the least severe level that is written. Return: What it was before */
+enum log_level log_level(enum log_level level);
+
 /**
  * log_copy() - Have every line that is logged, and those of level info, somewhere else as well
  * @copy:	Gets a line with its newline; must not log itself. NULL: no longer

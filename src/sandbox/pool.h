@@ -5,8 +5,9 @@
 /*
  * Theory of operation
  *
- * Machines that wait for a sandbox: copies of a template whose agent has answered and which are
- * paused, without an identity. Taking one spares a sandbox the start of the monitor.
+ * Machines that wait for a sandbox: copies of a template whose agent has answered, which have
+ * started a container for practice (rehearsal.h) and are paused, without an identity. Taking one
+ * spares a sandbox the start of the monitor, and the first start of a container.
  *
  * There is no daemon that sandboxes need. Each waiting machine belongs to a process of its own, its
  * guard (pool_machine.c), and is a socket in the state directory, whose name says what the machine

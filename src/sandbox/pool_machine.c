@@ -23,8 +23,9 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/monitor_uid.h"
 #include "sandbox/pool.h"
+#include "sandbox/rehearsal.h"
 
-/* From the monitor's answer to the guest's; a copy that takes longer is of no use. */
+/* Of the guest's first answer, and of its practice; a copy that takes longer is of no use. */
 #define READY_TIMEOUT_MS 30000
 
 #define MAKER_TIMEOUT_MS 60000
@@ -50,6 +51,7 @@ struct guard {
 	struct vmm *vmm;
 	struct ttrpc_client *agent;
 	struct ttrpc_pending *call;
+	struct rehearsal *rehearsal;
 	int agent_fd;
 	int nic_fd;
 	int peer_fd;
@@ -240,6 +242,21 @@ static void on_paused(void *data, const struct err *e)
 }
 
 /* An idle guest has timers; one that doesn't run has not. */
+static void on_prepared(void *data, const struct err *e)
+{
+	struct guard *g = data;
+	struct err err = { 0 };
+
+	if (e)
+		finish(g, e);
+	else if (vmm_pause(g->vmm, on_paused, g, &err) < 0)
+		finish(g, &err);
+}
+
+/*
+ * What its template has done for the guest's memory is done for the monitor: pages that are written
+ * to become its own, and an emulator has translated the code.
+ */
 static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
 	struct guard *g = data;
@@ -248,7 +265,8 @@ static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *
 	g->call = NULL;
 	if (e)
 		finish(g, e);
-	else if (vmm_pause(g->vmm, on_paused, g, &err) < 0)
+	else if (rehearsal_start(g->c, g->vmm, g->agent, READY_TIMEOUT_MS, on_prepared, g,
+				 &g->rehearsal, &err) < 0)
 		finish(g, &err);
 }
 
@@ -392,6 +410,7 @@ static void guard_done(struct guard *g)
 	stop_waiting(g);
 	if (g->call)
 		ttrpc_cancel(TAKE_PTR(g->call));
+	rehearsal_free(g->rehearsal);
 	ttrpc_client_free(g->agent);
 	vmm_free(g->vmm);
 	loop_io_free(g->peer_io);

@@ -22,7 +22,7 @@
 #define CPUINFO_BYTES	4096
 
 /* When this changes, or what PrepareTemplate does, the templates that are there are of no use. */
-#define TEMPLATE_VERSION 1
+#define TEMPLATE_VERSION 2
 
 char *template_path(const char *store, const char *key, const char *name)
 {

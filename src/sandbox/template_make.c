@@ -18,6 +18,7 @@
 #include "net/pod.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/monitor_uid.h"
+#include "sandbox/rehearsal.h"
 #include "sandbox/template.h"
 #include "sandbox/template_internal.h"
 
@@ -35,6 +36,7 @@ struct maker {
 	struct vmm *vmm;
 	struct ttrpc_client *agent;
 	struct ttrpc_pending *call;
+	struct rehearsal *rehearsal;
 	char *dir;
 	int dir_fd;
 	int memory_fd;
@@ -78,12 +80,11 @@ static void on_saved(void *data, const struct err *e)
 	finish(data, e);
 }
 
-static void on_prepared(void *data, const ProtobufCMessage *msg, const struct err *e)
+static void on_prepared(void *data, const struct err *e)
 {
 	struct maker *m = data;
 	struct err err = { 0 };
 
-	m->call = NULL;
 	if (e)
 		finish(m, e);
 	else if (vmm_save(m->vmm, m->state_fd, on_saved, m, &err) < 0)
@@ -92,23 +93,15 @@ static void on_prepared(void *data, const ProtobufCMessage *msg, const struct er
 
 static void on_hello(void *data, const ProtobufCMessage *msg, const struct err *e)
 {
-	Podvm__Agent__V1__PrepareTemplateRequest req =
-		PODVM__AGENT__V1__PREPARE_TEMPLATE_REQUEST__INIT;
 	struct maker *m = data;
 	struct err err = { 0 };
-	int r;
 
 	m->call = NULL;
-	if (e) {
+	if (e)
 		finish(m, e);
-		return;
-	}
-	r = agent_call(m->agent, "PrepareTemplate", &req.base, m->c->boot_timeout_ms, on_prepared,
-		       m, &m->call);
-	if (r < 0) {
-		err_errno(&err, r, "cannot call the agent");
+	else if (rehearsal_start(m->c, m->vmm, m->agent, m->c->boot_timeout_ms, on_prepared, m,
+				 &m->rehearsal, &err) < 0)
 		finish(m, &err);
-	}
 }
 
 static void on_started(void *data, const struct err *e)
@@ -221,6 +214,7 @@ static void stop(struct maker *m)
 {
 	if (m->call)
 		ttrpc_cancel(TAKE_PTR(m->call));
+	rehearsal_free(TAKE_PTR(m->rehearsal));
 	ttrpc_client_free(TAKE_PTR(m->agent));
 	vmm_free(TAKE_PTR(m->vmm));
 	loop_free(TAKE_PTR(m->loop));

@@ -128,6 +128,42 @@ unique='cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid
 	run -0 podvm template verify
 }
 
+# What is left of a container when it has gone: cgroups, disks, lines of the agent in the log.
+traces='dmesg | grep podvm-agent: | grep -v msg=.ready
+	cut -f 1,3 /proc/cgroups; ls /sys/block /sys/class/scsi_device'
+
+# has_seen_disks CONTAINER NUMBER: so many have come, as the kernel's log in its output tells
+has_seen_disks() {
+	[ "$(podvm logs "$1" | grep -c "Attached SCSI disk")" -ge "$2" ]
+}
+
+@test "nothing is left in a copy of the container that its template has started for practice" {
+	local booted
+	booted=$(podvm run --rm --privileged --no-template "$base" sh -c "$traces")
+	assert_match "$booted" "memory"
+	# The kernel takes its time to forget a cgroup.
+	podvm run -d --name copy --privileged "$base" sh -c "
+		until [ \"\$($traces)\" = '$booted' ]; do sleep 1; done; echo same; dmesg; sleep 100000"
+	[ -n "$(state_of copy template)" ]
+	until_true 240 has_said copy same
+	# It did start one: these are its disks and ours.
+	until_true 240 has_seen_disks copy 4
+}
+
+@test "a template is made without practice when there is no disk for it" {
+	podvm template rm -a >/dev/null
+	mv "$E2E/cache/scratch" "$E2E/tmp/scratch"
+	: >"$E2E/cache/scratch"
+	run --separate-stderr podvm template create
+	rm "$E2E/cache/scratch"
+	mv "$E2E/tmp/scratch" "$E2E/cache/scratch"
+	assert_status 0
+	assert_match "$stderr" "no container is started for practice"
+	run_named copy "$base" echo hello
+	assert_copy
+	assert_equal "$output" hello
+}
+
 @test "QEMU can't write to the template" {
 	podvm run -d --name idle "$base" sleep 100000
 	local pid fd

@@ -529,6 +529,33 @@ static void test_template(void **state)
 	assert_non_null(strstr(e.msg, "identity"));
 }
 
+/* A container for practice that can't be made is no failure, and nothing tells of it later. */
+static void test_template_practice(void **state)
+{
+	PB(PrepareTemplateRequest) req = PODVM__AGENT__V1__PREPARE_TEMPLATE_REQUEST__INIT;
+	PB(CreateContainerRequest) create = PODVM__AGENT__V1__CREATE_CONTAINER_REQUEST__INIT;
+	PB(Storage) storage = PODVM__AGENT__V1__STORAGE__INIT;
+	PB(Storage) * storages[] = { &storage };
+	struct fixture *t = *state;
+	struct err e;
+
+	storage.driver = "scsi";
+	storage.source = "0";
+	storage.mount_point = "/run/podvm/images/practice";
+	create.container_id = "practice";
+	create.spec.data = (uint8_t *)"{}";
+	create.spec.len = 2;
+	create.storages = storages;
+	create.n_storages = ARRAY_SIZE(storages);
+	req.container = &create;
+	assert_int_equal(call(t, "PrepareTemplate", &req.base, NULL, &e), 0);
+	assert_int_equal(t->agent.n_containers, 0);
+	assert_int_equal(t->agent.sequence, 0);
+	assert_int_equal(t->agent.events.last, 0);
+	/* The connection is as it was. */
+	assert_int_equal(call(t, "PrepareTemplate", &req.base, NULL, &e), 0);
+}
+
 static PB(NextEventsResponse) * next_events(struct fixture *t, uint64_t after)
 {
 	PB(NextEventsRequest) req = PODVM__AGENT__V1__NEXT_EVENTS_REQUEST__INIT;
@@ -713,6 +740,7 @@ int main(void)
 		TEST(test_no_terminal),
 		TEST(test_resize),
 		TEST(test_template),
+		TEST(test_template_practice),
 		TEST(test_events),
 		TEST(test_events_lost),
 		TEST(test_workers),
