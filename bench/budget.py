@@ -6,24 +6,17 @@ figure that has become better is said to be, so that the budget follows.
 """
 import json
 import os
-import subprocess
 import sys
 
+import bed
 import bench
 import shim
 
 HERE = os.path.dirname(os.path.realpath(__file__))
 
 
-def attempt(measurement, *args):
-    """What needs a tool that isn't to be had here stays unmeasured."""
-    try:
-        measurement(*args)
-    except subprocess.CalledProcessError as e:
-        print(f"  {measurement.__name__}: {e}", flush=True)
-
-
 def measure():
+    reports = bench.start_report(), shim.start_report()
     base = bench.test_image("base")
     bench.sizes()
     bench.boot_instructions(base)
@@ -31,19 +24,18 @@ def measure():
     bench.copy_calls(base)
     bench.boot_accesses(base)
     bench.copy_accesses(base)
-    attempt(bench.host_syscalls, base)
-    attempt(bench.host_instructions, base)
+    bed.attempt(bench.host_syscalls, base)
+    bed.attempt(bench.host_instructions, base)
     bench.guest_pages(base)
-    attempt(shim.instructions)
-    containerd = shim.Containerd()
+    bed.attempt(shim.instructions)
+    containerd = shim.Bed()
     try:
         shim.private_memory(containerd)
+        containerd.make_pod_template("copy")
         shim.idle_copy(containerd)
     finally:
         containerd.close()
-    values = {key: r["value"] for key, r in bench.results.items()}
-    values.update((key, r.get("podvm", r.get("clone"))) for key, r in shim.results.items())
-    return values
+    return {key: report.value(key) for report in reports for key in report.figures}
 
 
 def judge(name, value, figure):

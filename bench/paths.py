@@ -15,22 +15,22 @@ import mmap
 import os
 import re
 import signal
-import statistics
 import struct
 import subprocess
-import sys
-import tempfile
 import time
 
-HERE = os.path.dirname(os.path.realpath(__file__))
-E2E = f"{HERE}/../tests/e2e"
-BUILD = os.path.realpath(sys.argv[1])
-SAMPLES = int(sys.argv[2]) if len(sys.argv) > 2 else 3
+import bed as b
+from bed import HERE, SAMPLES, run
+
 PATHS = ("root", "emptydir", "device", "shared")
+# Of a container of runc: those that it has, and which of ours they are like.
+RUNC = {"overlayfs": "root", "bind": "shared"}
 # How often: as often as makes a start's own part small.
 OPERATIONS = {"read": 200, "write": 200, "fsync": 100, "create": 100, "stream-read": 16,
               "stream-write": 16}
-IMAGE = "registry.local/base:1"
+COUNTED = {"instructions": "", "accesses": "", "calls": "", "copied": "KiB"}
+IMAGE = "registry.local/paths:1"
+report = b.Report("Operations on files", (*PATHS, *RUNC))
 CLOCKS = re.compile(r"name '(pit|apic-msi|io|hpet)'")
 COPIES = re.compile(r"\b(?:p?read(?:v2?|64)?|p?write(?:v2?|64)?|preadv|pwritev|recv(?:from|msg)|"
                     r"send(?:to|msg)|splice)\(.*= (\d+)$|\b(?:p?read|p?write|p?readv|p?writev|"
@@ -51,57 +51,29 @@ exec qemu-system-x86_64 "${args[@]}" -icount shift=0 -plugin "$here/count.so,out
 """
 
 
-def run(*args, **kwargs):
-    return subprocess.run(args, check=True, capture_output=True, text=True, **kwargs).stdout
-
-
-class Bed:
-    """A containerd with a configuration and a machine of our own."""
+class Bed(b.Containerd):
+    """A containerd for one machine that has a directory on each path."""
 
     def __init__(self, counting):
-        self.dir = tempfile.mkdtemp(prefix="pvbench.", dir="/tmp")
-        os.chmod(self.dir, 0o711)
-        self.images = run(f"{E2E}/images.sh").strip().splitlines()[-1]
-        self.write_config(counting)
-        self.env = dict(os.environ, PODVM_CONFIG=f"{self.dir}/podvm.conf",
-                        PATH=f"{BUILD}/src/shim:{os.environ['PATH']}")
-        with open(f"{self.dir}/log", "w", encoding="utf-8") as log:
-            self.containerd = subprocess.Popen(
-                ["containerd", "-c", f"{self.dir}/config.toml"], env=self.env, stdout=log,
-                stdin=subprocess.DEVNULL, stderr=subprocess.STDOUT, start_new_session=True)
-        while not os.path.exists(f"{self.dir}/c.sock"):
-            time.sleep(0.1)
-        self.make_image()
-        self.make_paths()
-
-    def write_config(self, counting):
-        vmm = ""
+        vmm = {"binary": "{dir}/qemu", "uid_base": 0} if counting else {}
+        super().__init__({"podvm": {"vm": {"memory": "256M"}, "template": {"enabled": "no"},
+                                    "storage": {"direct_volumes": "{dir}/direct"}, "vmm": vmm}})
         if counting:
-            with open(f"{self.dir}/qemu", "w", encoding="utf-8") as f:
+            with open(f"{self.dir}/qemu", "w", encoding="ascii") as f:
                 f.write(WRAPPER)
             os.chmod(f"{self.dir}/qemu", 0o755)
-            run("gcc", "-O2", "-shared", "-fPIC", "-o", f"{self.dir}/count.so",
-                f"{HERE}/guest_count.c")
-            vmm = f"[vmm]\nbinary={self.dir}/qemu\nuid_base=0\n"
-        with open(f"{self.dir}/podvm.conf", "w", encoding="utf-8") as f:
-            f.write(f"[paths]\nimage={BUILD}/image\nstate={self.dir}/run\ncache={self.dir}/cache\n"
-                    f"[vm]\nmemory=256M\n[start]\nboot_timeout=300s\nagent_timeout=300s\n"
-                    f"[template]\nenabled=no\n[storage]\ndirect_volumes={self.dir}/direct\n{vmm}")
-        os.chmod(f"{self.dir}/podvm.conf", 0o600)
-        with open(f"{self.dir}/config.toml", "w", encoding="utf-8") as f:
-            f.write(f'version = 2\nroot = "{self.dir}/root"\nstate = "{self.dir}/state"\n'
-                    f'disabled_plugins = ["io.containerd.grpc.v1.cri"]\n'
-                    f'[grpc]\n  address = "{self.dir}/c.sock"\n')
+            run("gcc", "-O2", "-shared", "-fPIC", "-o", f"{self.dir}/count.so", f"{HERE}/guest_count.c")
+        self.make_image()
+        self.make_paths()
 
     def make_image(self):
         os.makedirs(f"{self.dir}/layer/bin")
         os.makedirs(f"{self.dir}/layer/paths/root")
         run("gcc", "-O2", "-static", "-o", f"{self.dir}/layer/bin/file_ops", f"{HERE}/file_ops.c")
         run("tar", "-C", f"{self.dir}/layer", "-cf", f"{self.dir}/layer.tar", ".")
-        run("skopeo", "copy", "-q", f"oci:{self.images}/oci:base", f"oci:{self.dir}/oci:base")
+        run("skopeo", "copy", "-q", f"oci:{b.test_images()}/oci:base", f"oci:{self.dir}/oci:base")
         run("umoci", "raw", "add-layer", "--image", f"{self.dir}/oci:base", f"{self.dir}/layer.tar")
-        run("skopeo", "copy", "-q", f"oci:{self.dir}/oci:base", f"oci-archive:{self.dir}/i.tar:{IMAGE}")
-        self.ctr("image", "import", f"{self.dir}/i.tar")
+        self.load(f"oci:{self.dir}/oci:base", IMAGE)
 
     def make_paths(self):
         volumes = f"{self.dir}/pods/1d2c3b4a-uid/volumes"
@@ -113,52 +85,22 @@ class Bed:
         run("truncate", "-s", "256M", f"{self.dir}/device")
         run("mkfs.ext4", "-q", "-b", "4096", f"{self.dir}/device")
         info = {"volume-type": "block", "device": f"{self.dir}/device", "fstype": "ext4"}
-        run(f"{BUILD}/src/cli/podvm", "volume", "add", "--volume-path", self.sources["device"],
-            "--mount-info", json.dumps(info), env=self.env)
-
-    def ctr(self, *args):
-        return run("ctr", "-a", f"{self.dir}/c.sock", *args)
+        self.podvm("podvm", "volume", "add", "--volume-path", self.sources["device"],
+                   "--mount-info", json.dumps(info))
 
     def start(self, runtime):
-        mounts = []
+        options = ["-d"]
         for name, source in self.sources.items():
-            mounts += ["--mount", f"type=bind,src={source},dst=/paths/{name},options=rbind:rw"]
-        self.ctr("run", "-d", "--runtime", f"io.containerd.{runtime}.v2", *mounts, IMAGE, runtime,
-                 "sleep", "100000")
+            options += ["--mount", f"type=bind,src={source},dst=/paths/{name},options=rbind:rw"]
+        self.container = self.ctr_run(runtime, IMAGE, "sleep", "100000", options=options)
 
-    def stop(self, runtime):
-        self.ctr("task", "delete", "-f", runtime)
-        self.ctr("container", "rm", runtime)
-
-    def operate(self, path, what, count, runtime="podvm"):
+    def operate(self, path, what, count):
         """Nanoseconds."""
-        return int(self.ctr("task", "exec", "--exec-id", f"e{time.monotonic_ns()}", runtime,
-                            "/bin/file_ops", f"/paths/{path}", what, str(count)))
-
-    def processes(self):
-        """Of the machine, by their names."""
-        found = {}
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/environ", "rb") as f:
-                    ours = f"PODVM_CONFIG={self.dir}/".encode() in f.read()
-                with open(f"/proc/{pid}/stat", encoding="ascii") as f:
-                    parent = f.read().rsplit(") ", 1)[1].split()[1]
-                with open(f"/proc/{pid}/comm", encoding="ascii") as f:
-                    found[pid] = f.read().strip(), ours, parent
-            except OSError:
-                pass
-        shims = {p for p, (name, ours, _) in found.items() if ours and name.startswith("podvm-shim")}
-        below = {p for p, (_, _, parent) in found.items() if parent in shims}
-        below |= {p for p, (_, _, parent) in found.items() if parent in below}
-        return sorted(shims | below)
+        return int(self.ctr_exec(self.container, "/bin/file_ops", f"/paths/{path}", what, str(count)))
 
     def close(self):
-        self.containerd.terminate()
-        self.containerd.wait()
-        run(f"{BUILD}/src/cli/podvm", "volume", "remove", "--volume-path", self.sources["device"],
-            env=self.env)
-        subprocess.run(["rm", "-rf", "--one-file-system", self.dir], check=True)
+        self.podvm("podvm", "volume", "remove", "--volume-path", self.sources["device"])
+        super().close()
 
 
 class Counters:
@@ -181,7 +123,8 @@ class Counters:
 
     def on_host(self, path, what, count):
         out = f"{self.bed.dir}/strace"
-        pids = [f"--attach={p}" for p in self.bed.processes()]
+        shim = b.shim_of(self.bed.container)
+        pids = [f"--attach={p}" for p in [shim] + b.children(shim)]
         with subprocess.Popen(["strace", "-f", "-q", "-s", "0", "-o", out, *pids],
                               stderr=subprocess.DEVNULL) as strace:
             time.sleep(1)  # it attaches
@@ -198,60 +141,52 @@ class Counters:
         return calls, copied
 
     def cost(self, path, what):
-        """Of one operation: instructions, accesses, calls, bytes."""
+        """Of one operation: instructions, accesses, calls, KiB."""
         n = OPERATIONS[what]
         values = []
+        self.bed.operate(path, "prepare", 0)
         for kind in (self.in_guest, self.on_host):
             none = [kind(path, what, 0) for _ in range(2)][1]  # the first reads the program
-            some = kind(path, what, n)
-            values += [(b - a) / n for a, b in zip(none, some)]
-        return values
+            values += [(after - before) / n for before, after in zip(none, kind(path, what, n))]
+        return *values[:3], values[3] / 1024
 
 
 def counts():
-    results = {}
     bed = Bed(counting=True)
     try:
         bed.start("podvm")
         counters = Counters(bed)
-        print(f"  {'for one':<24}{'instructions':>14}{'accesses':>10}{'calls':>10}{'KiB copied':>12}")
         for what in OPERATIONS:
-            for path in PATHS:
-                bed.operate(path, "prepare", 0)
-                values = counters.cost(path, what)
-                results[f"{what}_{path}"] = values
-                print(f"  {what + ' ' + path:<24}{values[0]:>14,.0f}{values[1]:>10.1f}"
-                      f"{values[2]:>10.1f}{values[3] / 1024:>12.1f}", flush=True)
-        bed.stop("podvm")
+            costs = {path: counters.cost(path, what) for path in PATHS}
+            for i, (name, unit) in enumerate(COUNTED.items()):
+                report.show(f"{what}_{name}", f"{what}: {name}", {p: c[i] for p, c in costs.items()}, unit)
     finally:
         bed.close()
-    return results
 
 
-def rates():
-    """Operations a second, beside runc's."""
-    results = {}
-    bed = Bed(counting=False)
-    try:
-        for runtime, paths in (("podvm", PATHS), ("runc", ("root", "shared"))):
-            bed.start(runtime)
-            for path in paths:
-                bed.operate(path, "prepare", 0, runtime)
-                for what, n in OPERATIONS.items():
-                    ns = statistics.median(bed.operate(path, what, n, runtime) for _ in range(SAMPLES))
-                    results[f"{what}_{path}_{runtime}"] = n * 1e9 / ns
-                    print(f"  {runtime} {path:<10} {what:<14}{n * 1e9 / ns:>12,.0f} a second", flush=True)
-            bed.stop(runtime)
-    finally:
-        bed.close()
-    return results
+def rates(bed, runtime, paths):
+    """Operations a second: for each of them samples for each of the paths."""
+    found = {what: {} for what in OPERATIONS}
+    bed.start(runtime)
+    for name, path in paths.items():
+        bed.operate(path, "prepare", 0)
+        for what, n in OPERATIONS.items():
+            found[what][name] = [n * 1e9 / bed.operate(path, what, n) for _ in range(SAMPLES)]
+    bed.ctr_remove(bed.container)
+    return found
 
 
 def main():
-    print(f"load average {os.getloadavg()[0]:.1f}")
-    results = {"counts": counts(), "rates": rates(), "load_at_end": os.getloadavg()[0]}
-    with open(f"{BUILD}/bench-paths.json", "w", encoding="utf-8") as f:
-        json.dump(results, f, indent=1)
+    counts()
+    bed = Bed(counting=False)
+    try:
+        machine = rates(bed, "podvm", {p: p for p in PATHS})
+        container = rates(bed, "runc", RUNC)
+    finally:
+        bed.close()
+    for what in OPERATIONS:
+        report.show(f"{what}_rate", f"{what}: how many", {**machine[what], **container[what]}, "1/s")
+    report.save("bench-paths")
 
 
 main()

@@ -11,8 +11,8 @@ import statistics
 import sys
 
 FIGURES = [("ctr_run", "ctr run --rm of true"), ("pod_start", "a pod of CRI with a container")]
-WAYS = [("runc", "runc"), ("pool", "machine of the pool"), ("clone", "copy of a template"),
-        ("podvm", "machine that boots")]
+WAYS = [("runc", "runc"), ("pool", "machine of the pool"), ("copy", "copy of a template"),
+        ("boot", "machine that boots")]
 WIDTH, LEFT, RIGHT, ROW, HEAD = 760, 150, 40, 30, 40
 
 
@@ -34,16 +34,16 @@ def row(y, name, values, scale):
     yield text(scale(max(values)) + 8, y + 4, f"{middle:.0f} ms")
 
 
-def figure(top, title, results):
-    ways = [(name, results[key]) for key, name in WAYS if results.get(key)]
-    limit = max(max(values) for _, values in ways) * 1.08
+def figure(top, title, values):
+    ways = [(name, values[key]["samples"]) for key, name in WAYS if key in values]
+    limit = max(max(samples) for _, samples in ways) * 1.08
 
     def scale(v):
         return LEFT + v / limit * (WIDTH - LEFT - RIGHT)
 
     yield text(LEFT, top + 18, title, weight="bold")
-    for i, (name, values) in enumerate(ways):
-        yield from row(top + HEAD + i * ROW, name, values, scale)
+    for i, (name, samples) in enumerate(ways):
+        yield from row(top + HEAD + i * ROW, name, samples, scale)
     bottom = top + HEAD + len(ways) * ROW - 10
     yield f'<path d="M{LEFT} {top + HEAD - 14}V{bottom}H{WIDTH - RIGHT}" stroke="#888" fill="none"/>'
     yield text(LEFT, bottom + 15, "0")
@@ -52,11 +52,12 @@ def figure(top, title, results):
 
 def main():
     with open(sys.argv[1]) as f:
-        results = json.load(f)["results"]
+        figures = json.load(f)["figures"]
     parts, top = [], 0
     for key, title in FIGURES:
-        samples = len(results[key]["runc"])
-        parts += figure(top, f"{title}, {samples} samples each, in turns", results[key])
+        values = figures[key]["values"]
+        samples = len(values["runc"]["samples"])
+        parts += figure(top, f"{title}, {samples} samples each, in turns", values)
         top += HEAD + len(WAYS) * ROW + 30
     print(f'<svg xmlns="http://www.w3.org/2000/svg" width="{WIDTH}" height="{top}" '
           f'font-family="sans-serif" font-size="13"><rect width="100%" height="100%" fill="white"/>')
