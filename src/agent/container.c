@@ -19,7 +19,13 @@
 #include "base/str.h"
 
 /* How long killing and cleaning up may take after a failed or for a removed container. */
-#define CLEANUP_MS ((uint64_t)10000)
+#define CLEANUP_MS ((uint64_t)60000)
+
+/*
+ * Unmounting writes out what is in memory, to disks that may be slow, and there may be dozens of
+ * mounts. The host waits for five minutes in all.
+ */
+#define UNMOUNT_MS ((uint64_t)200000)
 
 struct container *container_find(struct agent *a, const char *id)
 {
@@ -176,7 +182,7 @@ static void create_cleaned(void *data, const struct err *e)
 	if (e)
 		log_error("cannot clean up a container", "container=%s error=\"%s\"",
 			  op->container->id, e->msg);
-	storage_detach(&op->container->agent->storage, &op->container->mounts, CLEANUP_MS,
+	storage_detach(&op->container->agent->storage, &op->container->mounts, UNMOUNT_MS,
 		       create_failed, op);
 }
 
@@ -394,7 +400,7 @@ static void remove_cleaned(void *data, const struct err *e)
 		free(op);
 		return;
 	}
-	storage_detach(&op->container->agent->storage, &op->container->mounts, CLEANUP_MS, removed,
+	storage_detach(&op->container->agent->storage, &op->container->mounts, UNMOUNT_MS, removed,
 		       op);
 }
 

@@ -15,6 +15,8 @@
 #include "base/fd.h"
 #include "base/str.h"
 
+#define PART_TRIES 3
+
 /* Number of the first SCSI host that is a virtio one, or a negative errno. */
 static int scsi_host(void)
 {
@@ -38,12 +40,19 @@ static int scsi_host(void)
 	return -ENODEV;
 }
 
+static int node_open(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+
+	return fd < 0 ? -errno : fd;
+}
+
 /* A disk shows up in /sys a moment before it can be opened. */
 static int node_opens(const char *path)
 {
-	_cleanup_(close_fdp) int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	_cleanup_(close_fdp) int fd = node_open(path);
 
-	return fd < 0 ? -errno : 0;
+	return MIN(fd, 0);
 }
 
 /* The block device that a SCSI device has got, if it has one yet. */
@@ -172,6 +181,19 @@ static int change_part(int fd, int op, struct blkpg_partition *part)
 	return ioctl(fd, BLKPG, &arg) < 0 ? -errno : 0;
 }
 
+static int make_part(int fd, struct blkpg_partition *part)
+{
+	int r = change_part(fd, BLKPG_ADD_PARTITION, part);
+
+	if (r == -EBUSY && change_part(fd, BLKPG_DEL_PARTITION, part) == 0)
+		r = change_part(fd, BLKPG_ADD_PARTITION, part);
+	return r;
+}
+
+/*
+ * A disk can be opened a moment before the kernel looks for partitions on it, once, which drops
+ * those that it finds none of. It doesn't look when one of them is open.
+ */
 int device_part(const char *disk, unsigned int number, uint64_t offset, uint64_t size,
 		char path[DEVICE_PATH_MAX], struct err *e)
 {
@@ -182,17 +204,17 @@ int device_part(const char *disk, unsigned int number, uint64_t offset, uint64_t
 		.pno = (int)number,
 	};
 	bool digit = isdigit((unsigned char)disk[strlen(disk) - 1]);
-	int r;
+	int r = -ENOENT;
 
 	if (fd < 0)
 		return err_errno(e, -errno, "cannot open %s", disk);
-	r = change_part(fd, BLKPG_ADD_PARTITION, &part);
-	if (r == -EBUSY && change_part(fd, BLKPG_DEL_PARTITION, &part) == 0)
-		r = change_part(fd, BLKPG_ADD_PARTITION, &part);
-	if (r < 0)
-		return err_errno(e, r, "cannot make part %u of %s", number, disk);
 	if (snprintf(path, DEVICE_PATH_MAX, "%s%s%u", disk, digit ? "p" : "", number) >=
 	    DEVICE_PATH_MAX)
 		return err_set(e, -ENAMETOOLONG, "the name of part %u is too long", number);
-	return 0;
+	for (int i = 0; i < PART_TRIES && (r == -ENOENT || r == -ENXIO); i++) {
+		r = make_part(fd, &part);
+		if (r == 0)
+			r = node_open(path);
+	}
+	return r < 0 ? err_errno(e, r, "cannot make part %u of %s", number, disk) : r;
 }

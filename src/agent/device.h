@@ -57,7 +57,7 @@ int device_blk(const char *serial, uint64_t deadline_ms, char path[DEVICE_PATH_M
  *
  * Parts need no table on the disk, and they go with the disk.
  *
- * Return: 0 or a negative errno
+ * Return: Descriptor of it, to be closed when it's in use, or a negative errno
  */
 int device_part(const char *disk, unsigned int number, uint64_t offset, uint64_t size,
 		char path[DEVICE_PATH_MAX], struct err *e);

@@ -323,6 +323,7 @@ static int make_disk(const Podvm__Agent__V1__Storage *s, const struct mount_opti
 	char node[DEVICE_PATH_MAX];
 	char whole[DEVICE_PATH_MAX];
 	char name[DM_NAME_MAX];
+	_cleanup_(close_fdp) int part = -EBADF;
 	uint64_t lun;
 	int r;
 
@@ -334,7 +335,8 @@ static int make_disk(const Podvm__Agent__V1__Storage *s, const struct mount_opti
 		r = device_scsi((unsigned int)lun, deadline_ms, node, e);
 	if (r == 0 && s->part) {
 		memcpy(whole, node, sizeof(whole));
-		r = device_part(whole, s->part, s->offset, s->size, node, e);
+		part = device_part(whole, s->part, s->offset, s->size, node, e);
+		r = MIN(part, 0);
 	}
 	if (r == 0 && storage_verity_name(s, name)) {
 		memcpy(whole, node, sizeof(whole));

@@ -15,7 +15,7 @@
 #include "base/log.h"
 #include "base/str.h"
 
-#define UNDO_MS ((uint64_t)10000)
+#define UNDO_MS ((uint64_t)60000)
 
 struct storage_mount {
 	struct list node;
