@@ -47,7 +47,7 @@ parse_arguments() {
 
 check_tools() {
     local missing=() tool
-    for tool in gcc ld make flex bison bc xz patch strip readelf flock; do
+    for tool in gcc ld make flex bison bc xz patch strip python3 readelf flock; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     [ -e /usr/include/libelf.h ] || missing+=(libelf.h)
@@ -61,7 +61,7 @@ compiler() { gcc --version | sed 1q; }
 source_date() { date -u -d "@$(stat -c %Y "$SOURCE_TARBALL")"; }
 
 input_hash() {
-    { cat "$here"/*.config "$here"/patches/*.patch "$here/build.sh"; source_version; compiler; ld --version | sed 1q; source_date; } |
+    { cat "$here"/*.config "$here"/patches/*.patch "$here"/build.sh "$here"/drop-padding.py; source_version; compiler; ld --version | sed 1q; source_date; } |
         sha256sum | cut -c 1-16
 }
 
@@ -149,7 +149,8 @@ compile() {
 }
 
 strip_kernel() {
-    strip --strip-all -R .comment -o "$work/out/vmlinux" "$work/linux/vmlinux"
+    strip --strip-all -o "$work/stripped" "$work/linux/vmlinux"
+    "$here/drop-padding.py" "$work/stripped" "$work/out/vmlinux"
     # Type 18 of owner "Xen" is the PVH entry point: without it no VMM enters this file.
     readelf -nW "$work/out/vmlinux" 2>/dev/null | grep -qE 'Xen .*0x00000012' ||
         die "the stripped vmlinux lost its PVH note"

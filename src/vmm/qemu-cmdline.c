@@ -10,9 +10,9 @@
  *    hang calibrating its TSC without a PIT. Under KVM there are kvm-clock, the in-kernel local
  *    APIC with its TSC deadline timer and no use for any of them: three devices less.
  *  - Guest memory is memory-backend-ram: anonymous pages that the host allocates when they are
- *    written. Nobody else maps them. A private mapping of a memfd would cost many pages twice, the
- *    file's and the copy (37 MB more after the boot of a 128 MiB guest, seen in Shmem of
- *    /proc/meminfo only).
+ *    written, 2 MiB at once, because QEMU asks for huge pages. Of a small guest's that would be a
+ *    lot for nothing: its memory is a shared memfd, whose pages are small. (A private mapping of
+ *    one would cost many pages twice, the file's and the copy.)
  *  - That of a template, and of its copies, is a file; see qemu-memory.c for how it's opened.
  *  - A machine that may grow has all its CPUs, and the guest's kernel is told how many to use
  *    (maxcpus=). Plugging them needs ACPI in the guest and a hypervisor that Linux knows, so q35 on
@@ -32,6 +32,7 @@
 #include "vmm/qemu.h"
 
 #define MICROVM_SLOTS	8
+#define SMALL_MEMORY	(256ULL << 20) /* without huge pages */
 #define TB_SIZE_MIB	256
 #define CMDLINE_MAX	2047
 #define CMDLINE_MMIO	48 /* what QEMU appends for each virtio-mmio device, at most */
@@ -155,6 +156,20 @@ uint64_t qemu_spare_memory(const struct qemu_machine *m)
 	return spare - spare % QEMU_MEMORY_PIECE;
 }
 
+static void add_ram(struct cmdline *c, unsigned long long size)
+{
+	enum vmm_template template = c->m->config->template;
+	const char *reserve = c->m->strict_memory ? "on" : "off";
+
+	if (template != VMM_TEMPLATE_NONE)
+		opt(c, "-object",
+		    "memory-backend-file,id=ram,size=%llu,mem-path=%s,share=%s,reserve=%s", size,
+		    QEMU_MEMORY_PATH, template == VMM_TEMPLATE_MAKE ? "on" : "off", reserve);
+	else
+		opt(c, "-object", "memory-backend-%s,id=ram,size=%llu,reserve=%s",
+		    size <= SMALL_MEMORY ? "memfd,share=on" : "ram", size, reserve);
+}
+
 /* CPUs and memory, and room for more of them. */
 static void add_size(struct cmdline *c)
 {
@@ -162,21 +177,13 @@ static void add_size(struct cmdline *c)
 	unsigned long long spare = qemu_spare_memory(c->m);
 	/* A limit may be any number; QEMU rounds up by itself, but then the backend doesn't fit. */
 	unsigned long long memory = vmm_memory_size(config->memory);
-	const char *reserve = c->m->strict_memory ? "on" : "off";
 
 	opt(c, "-smp", "%u", MAX(config->vcpus, config->max_vcpus));
 	if (spare > 0)
 		opt(c, "-m", "size=%lluB,maxmem=%lluB", memory, memory + spare);
 	else
 		opt(c, "-m", "size=%lluB", memory);
-	if (config->template != VMM_TEMPLATE_NONE)
-		opt(c, "-object",
-		    "memory-backend-file,id=ram,size=%llu,mem-path=%s,share=%s,reserve=%s", memory,
-		    QEMU_MEMORY_PATH, config->template == VMM_TEMPLATE_MAKE ? "on" : "off",
-		    reserve);
-	else
-		opt(c, "-object", "memory-backend-ram,id=ram,size=%llu,reserve=%s", memory,
-		    reserve);
+	add_ram(c, memory);
 	if (spare > 0) {
 		opt(c, "-object", "memory-backend-ram,id=spare,size=%llu,reserve=off", spare);
 		opt(c, "-device", "virtio-mem-pci,id=spare0,memdev=spare,requested-size=0");

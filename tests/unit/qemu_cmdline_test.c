@@ -186,7 +186,7 @@ static void test_any_size_of_memory(void **state)
 	bed->config.memory = 99999999;
 	args = make(bed);
 	assert_has(args, "\nsize=100663296B\n");
-	assert_has(args, "memory-backend-ram,id=ram,size=100663296,reserve=off\n");
+	assert_has(args, "memory-backend-memfd,share=on,id=ram,size=100663296,reserve=off\n");
 }
 
 static void test_room_to_grow(void **state)
@@ -219,7 +219,7 @@ static void test_a_host_that_promises_nothing(void **state)
 	bed->machine.pci = true;
 	bed->machine.strict_memory = true;
 	args = make(bed);
-	assert_has(args, "memory-backend-ram,id=ram,size=134217728,reserve=on\n");
+	assert_has(args, "memory-backend-memfd,share=on,id=ram,size=134217728,reserve=on\n");
 	assert_lacks(args, "reserve=off");
 	assert_lacks(args, "virtio-mem");
 	assert_lacks(args, "maxmem");
@@ -303,13 +303,21 @@ static void test_q35_has_modern_pci_devices_only(void **state)
 	assert_lacks(args, "acpi=off");
 }
 
-static void test_memory_is_not_shared(void **state)
+/* Huge pages, which QEMU asks for, are for those that have memory enough to fill them. */
+static void test_small_memory_has_small_pages(void **state)
 {
 	struct bed *bed = *state;
-	const char *args = make(bed);
 
-	assert_has(args, "memory-backend-ram,id=ram,size=134217728,reserve=off\n");
-	assert_lacks(args, "memfd");
+	bed->config.memory = UINT64_C(256) << 20;
+	assert_has(make(bed), "memory-backend-memfd,share=on,id=ram,size=268435456,reserve=off\n");
+}
+
+static void test_much_memory_may_have_huge_pages(void **state)
+{
+	struct bed *bed = *state;
+
+	bed->config.memory = UINT64_C(512) << 20;
+	assert_has(make(bed), "memory-backend-ram,id=ram,size=536870912,reserve=off\n");
 }
 
 static void test_emulation(void **state)
@@ -424,7 +432,8 @@ int main(void)
 		TEST(test_microvm_has_no_room_for_memory),
 		TEST(test_template_and_copy),
 		TEST(test_q35_has_modern_pci_devices_only),
-		TEST(test_memory_is_not_shared),
+		TEST(test_small_memory_has_small_pages),
+		TEST(test_much_memory_may_have_huge_pages),
 		TEST(test_emulation),
 		TEST(test_kvm),
 		TEST(test_kernel_command_line),
