@@ -52,6 +52,7 @@ write_config_1() {
 		  [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.podvm]
 		    runtime_type = "$runtime"
 		    privileged_without_host_devices = true
+		    pod_annotations = ["podvm.io/*"]
 	END
 }
 
@@ -79,6 +80,7 @@ write_config_2() {
 		  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.podvm]
 		    runtime_type = "$runtime"
 		    privileged_without_host_devices = true
+		    pod_annotations = ["podvm.io/*"]
 		  [plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.podvm-sandboxer]
 		    runtime_type = "$runtime"
 		    privileged_without_host_devices = true

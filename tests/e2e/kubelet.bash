@@ -27,8 +27,9 @@ teardown_kubelet() {
 
 # ANNOTATIONS are the pod's, as JSON.
 pod_config() {
-	jq -n --arg logs "$LOGS" --arg name "$1" --argjson annotations "${ANNOTATIONS:-null}" '{
-		metadata: {name: $name, uid: $name, namespace: "default"}, log_directory: $logs}
+	jq -n --arg logs "$LOGS" --arg name "$1" --arg cgroup "/$CGROUP" \
+		--argjson annotations "${ANNOTATIONS:-null}" '{log_directory: $logs,
+		metadata: {name: $name, uid: $name, namespace: "default"}, linux: {cgroup_parent: $cgroup}}
 		+ if $annotations then {annotations: $annotations} else {} end'
 }
 

@@ -16,6 +16,8 @@ setup_file() {
 		[storage]
 		emptydir_size = 64M
 		direct_volumes = $E2E/direct
+		[annotations]
+		allowed = podvm.io/scratch-size
 	END
 	chmod 600 "$E2E/podvm.conf.d/limits.conf"
 	setup_kubelet
@@ -28,6 +30,7 @@ setup_file() {
 	mkfs.ext4 -q "$DISK"
 	podvm volume add --volume-path "$CSI" --mount-info "$(jq -nc --arg device "$DISK" '{
 		"volume-type": "block", device: $device, fstype: "ext4", options: ["discard"]}')"
+	note_conversions
 	POD=$(run_pod volumes)
 	A=$(run_container a 'sleep 100000' "$(mounts data rw)" "$(mount_of "$CSI" /pvc rw)")
 	B=$(run_container b 'sleep 100000' "$(mounts data rw)")
@@ -39,6 +42,21 @@ teardown_file() {
 	rm -rf "$E2E/podvm.conf.d"
 	teardown_kubelet
 	teardown_containerd
+}
+
+# The program that converts layers, which notes where it's accounted.
+note_conversions() {
+	cat >"$CONTAINERD/bin/mkfs.erofs" <<-END
+		#!/bin/sh
+		cat /proc/self/cgroup >>$CONTAINERD/converters
+		exec $(command -v mkfs.erofs) "\$@"
+	END
+	chmod +x "$CONTAINERD/bin/mkfs.erofs"
+}
+
+# accounted POD: what is read is what /proc/PID/cgroup says of a process of it
+accounted() {
+	grep -q ":.*memory.*:/$CGROUP/$1$\|^0::/$CGROUP/$1$"
 }
 
 # MiB that all disks of the pod take up on the host.
@@ -92,10 +110,46 @@ filesystem() {
 	inside "$A" 'mkdir /data/many; cd /data/many; i=0; while [ $i -lt 500 ]; do i=$((i + 1)); echo >$i; done
 		dd if=/dev/urandom of=/pvc/big bs=1M count=10 2>/dev/null; sync'
 	[ "$(filesystem "$A" data inodes_used)" -ge $((inodes + 500)) ]
+	# For the host they are one file.
+	assert_equal "$(find "$EMPTY" -mindepth 1)" "$EMPTY/.podvm-volume"
 	[ "$(filesystem "$B" data inodes_used)" -ge $((inodes + 500)) ]
 	[ "$(filesystem "$A" pvc-1 bytes_used)" -ge 10000000 ]
 	[ "$(filesystem "$A" layer bytes)" -gt 40000000 ]
 	[ "$(filesystem "$A" layer bytes_used)" -lt "$(filesystem "$A" layer bytes)" ]
 	assert_equal "$(filesystem "$B" pvc-1 bytes)" ""
 	inside "$A" 'rm -r /data/many /pvc/big'
+}
+
+# descendants PID: it, and all that it has started
+descendants() {
+	local pid
+	echo "$1"
+	for pid in $(pgrep -P "$1"); do
+		descendants "$pid"
+	done
+}
+
+@test "everything that works for a pod is in its cgroup, also what converts its image" {
+	local pod id shim pid cgroup
+	pod=$(run_pod accounted)
+	id=$(POD=$pod run_container shares 'sleep 100000' "$(mount_of "$CONTAINERD/cni" /shared rw)")
+	shim=$(shim_of "$pod")
+	[ "$(descendants "$shim" | wc -l)" -ge 3 ]
+	for pid in $(descendants "$shim"); do
+		cgroup=$(cat "/proc/$pid/cgroup" 2>/dev/null) || continue
+		accounted "$pod" <<<"$cgroup" || fail "$(ps -p "$pid")"
+	done
+	inside "$id" true
+	remove_pod "$pod"
+	[ "$(wc -l <"$CONTAINERD/converters")" -ge 1 ]
+	accounted "$POD" <"$CONTAINERD/converters"
+}
+
+@test "a pod's annotation says how large its containers' layers are" {
+	local pod id
+	pod=$(ANNOTATIONS='{"podvm.io/scratch-size": "32M"}' run_pod small)
+	id=$(POD=$pod run_container small 'sleep 100000')
+	run -1 inside "$id" 'dd if=/dev/zero of=/big bs=1M count=40 2>&1'
+	assert_match "$output" 'No space left'
+	remove_pod "$pod"
 }

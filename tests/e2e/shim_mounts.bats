@@ -72,6 +72,25 @@ with() {
 	assert_equal "$(cat "$HOST/file")" $'text\nmore'
 }
 
+@test "hostPath: a directory that is made between a container's creation and its start" {
+	local id
+	id=$(create late 'sleep 100000' "$(mount_of "$HOST/late" /late rw)")
+	rm -rf "$HOST/late"
+	mkdir "$HOST/late"
+	echo new >"$HOST/late/file"
+	start_container "$id"
+	run -0 inside "$id" 'cat /late/file; echo x >/late/mine'
+	assert_equal "$output" new
+	assert_equal "$(cat "$HOST/late/mine")" x
+	remove_container "$id"
+	# One that has gone isn't made up.
+	id=$(create gone true "$(mount_of "$HOST/late" /late rw)")
+	rm -r "$HOST/late"
+	run -125 start_container "$id"
+	assert_match "$output" 'podvm: .*cannot mount .*/late: No such file or directory'
+	remove_container "$id"
+}
+
 @test "hostPath: not the host's root directory, unless podvm.conf says so" {
 	refused 'volumes: / is the root directory of the host.*share_root' root true "$(mount_of / /host ro)"
 	run -125 podvm run --rm -v /:/host "$base" true

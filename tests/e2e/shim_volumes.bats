@@ -11,13 +11,15 @@ setup_file() {
 	setup_containerd
 	setup_kubelet
 	mkdir -p "$K"/volumes/kubernetes.io~{configmap/config,secret/keys,empty-dir/cache} \
+		"$K"/volumes/kubernetes.io~{projected/token,downward-api/podinfo} \
 		"$K/containers" "$K/volume-subpaths/config/app"
 	cc -Os -s -static -o "$CONTAINERD/watch" "$BATS_TEST_DIRNAME/watch.c"
 	make_volumes
 	POD=$(run_pod volumes)
 	export POD
 	A=$(run_container a '/watch /config >/events & sleep 100000' \
-		"$(mounts config ro keys ro cache rw)" "$(mount_of "$CONTAINERD/watch" /watch ro)" \
+		"$(mounts config ro keys ro cache rw token ro podinfo ro)" \
+		"$(mount_of "$CONTAINERD/watch" /watch ro)" \
 		"$(mount_of "$K/etc-hosts" /etc/hosts rw)" \
 		"$(mount_of "$K/volume-subpaths/config/app/0" /etc/one.conf ro)")
 	B=$(run_container b 'sleep 100000' "$(mounts config ro cache rw)")
@@ -34,6 +36,9 @@ teardown_file() {
 make_volumes() {
 	mount -t tmpfs -o mode=0755 tmpfs "$K/volumes/kubernetes.io~secret/keys"
 	mount -t tmpfs -o size=1m,mode=0777 tmpfs "$K/volumes/kubernetes.io~empty-dir/cache"
+	mount -t tmpfs tmpfs "$K/volumes/kubernetes.io~projected/token"
+	publish "$K/volumes/kubernetes.io~projected/token" 640 2000 token first ca.crt ca namespace default
+	publish "$K/volumes/kubernetes.io~downward-api/podinfo" 644 0 labels 'app="a"'
 	publish "$K/volumes/kubernetes.io~configmap/config" 644 0 key one sub one-conf
 	publish "$K/volumes/kubernetes.io~secret/keys" 440 2000 password hidden
 	printf '127.0.0.1 localhost\n' >"$K/etc-hosts"
@@ -108,6 +113,17 @@ delete $old"
 	# A subPath stays what it was.
 	run -0 inside "$A" 'cat /etc/one.conf'
 	assert_equal "$output" one-conf
+}
+
+@test "tokens are rotated, and labels of the pod change" {
+	run -0 inside "$A" 'cat /token/token /podinfo/labels; stat -L -c " %a %u:%g" /token/token'
+	assert_equal "$output" 'firstapp="a" 640 0:2000'
+	publish "$K/volumes/kubernetes.io~projected/token" 640 2000 token second ca.crt ca namespace default
+	publish "$K/volumes/kubernetes.io~downward-api/podinfo" 644 0 labels 'app="b"'
+	until_true 30 says "$A" /token/token second
+	until_true 30 says "$A" /podinfo/labels 'app="b"'
+	run -0 inside "$A" 'cat /token/ca.crt /token/namespace; stat -L -c " %a %u:%g" /token/token'
+	assert_equal "$output" 'cadefault 640 0:2000'
 }
 
 moved_times() {

@@ -158,7 +158,7 @@ static void fake_command(const struct fake_qemu *f, char *line)
 	if (sscanf(line, "{\"execute\":\"%63[^\"]\",\"id\":%23[0-9]", command, id) != 2)
 		return;
 	fake_print(f, command);
-	fake_print(f, "\n");
+	fake_print(f, strstr(line, "\"no-flush\":true") ? " without flushes\n" : "\n");
 	fake_answer(f, command, id);
 	if (strcmp(command, "device_add") == 0 && strcmp(f->mode, "closes-port") == 0)
 		fake_close_ports(f);

@@ -298,6 +298,18 @@ static void test_disks_come_and_go(void **state)
 	attach_well(bed, "2");
 }
 
+static void test_disk_whose_flushes_do_nothing(void **state)
+{
+	struct bed *bed = *state;
+	struct vmm_disk disk = { .fd = bed->disk, .serial = "disk", .unsafe = true };
+	struct vmm_disk_addr addr;
+
+	start_well(bed, "ok");
+	assert_int_equal(vmm_attach_disk(bed->vmm, &disk, &addr, on_done, &bed->op, NULL), 0);
+	wait_for(bed, &bed->op.over);
+	assert_console(bed, 3, "add-fd\nblockdev-add without flushes\ndevice_add");
+}
+
 static void test_a_disk_grows(void **state)
 {
 	struct vmm_disk_addr addr = { .driver = "scsi", .source = "0" };
@@ -777,6 +789,7 @@ int main(int argc, char **argv)
 		TEST(test_a_halted_cpu_is_an_exit),
 		TEST(test_without_control_connection_it_is_killed),
 		TEST(test_disks_come_and_go),
+		TEST(test_disk_whose_flushes_do_nothing),
 		TEST(test_a_disk_grows),
 		TEST(test_a_disk_that_fails_leaves_nothing),
 		TEST(test_there_is_room_for_so_many_disks),
