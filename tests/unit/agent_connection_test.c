@@ -19,12 +19,10 @@
 
 #include "agent/agent.h"
 #include "agent/connection.h"
-#include "agent/service.h"
 #include "base/cleanup.h"
 #include "base/str.h"
 
-#define DEADLINE_MS 60000
-#define SERVICE	    (&podvm__agent__v1__agent__descriptor)
+#include "real_agent.h"
 
 struct fixture {
 	struct loop *loop;
@@ -37,27 +35,19 @@ struct fixture {
 static int setup(void **state)
 {
 	struct fixture *t = calloc(1, sizeof(*t));
-	int fds[2];
 
-	signal(SIGPIPE, SIG_IGN);
 	*state = t;
-	if (!t || loop_new(&t->loop) < 0 || agent_init(&t->agent, t->loop) < 0 ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(t->loop, agent_services(&t->agent), 1, &t->agent.server) < 0 ||
-	    ttrpc_server_add(t->agent.server, fds[0], NULL, NULL) < 0)
+	if (!t || real_agent_start(&t->loop, &t->agent, &t->client) < 0)
 		return -1;
 	t->listener = -EBADF;
-	return ttrpc_client_new(t->loop, fds[1], NULL, NULL, &t->client);
+	return 0;
 }
 
 static int teardown(void **state)
 {
 	struct fixture *t = *state;
 
-	agent_done(&t->agent);
-	ttrpc_client_free(t->client);
-	ttrpc_server_free(t->agent.server);
-	loop_free(t->loop);
+	real_agent_stop(t->loop, &t->agent, t->client);
 	close_fdp(&t->listener);
 	free(t);
 	return 0;

@@ -19,17 +19,16 @@
 #include <unistd.h>
 
 #include "agent/agent.h"
-#include "agent/service.h"
 #include "agent/socket.h"
 #include "agent/volume.h"
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
 
-#define DEADLINE_MS 60000
-#define SERVICE	    (&podvm__agent__v1__agent__descriptor)
-#define SOCKET_	    PODVM__AGENT__V1__VOLUME_CHANGE__KIND__SOCKET
-#define REMOVE	    PODVM__AGENT__V1__VOLUME_CHANGE__KIND__REMOVE
+#include "real_agent.h"
+
+#define SOCKET_ PODVM__AGENT__V1__VOLUME_CHANGE__KIND__SOCKET
+#define REMOVE	PODVM__AGENT__V1__VOLUME_CHANGE__KIND__REMOVE
 
 /**
  * struct fixture - An agent and a volume
@@ -49,30 +48,22 @@ struct fixture {
 static int setup(void **state)
 {
 	struct fixture *t = calloc(1, sizeof(*t));
-	int fds[2];
 
-	signal(SIGPIPE, SIG_IGN);
 	*state = t;
-	if (!t || loop_new(&t->loop) < 0 || agent_init(&t->agent, t->loop) < 0 ||
-	    socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(t->loop, agent_services(&t->agent), 1, &t->agent.server) < 0 ||
-	    ttrpc_server_add(t->agent.server, fds[0], NULL, NULL) < 0)
+	if (!t || real_agent_start(&t->loop, &t->agent, &t->client) < 0)
 		return -1;
 	snprintf(t->path, sizeof(t->path), "/tmp/podvm-test.XXXXXX");
 	if (!mkdtemp(t->path))
 		return -1;
 	t->fd = open(t->path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-	return ttrpc_client_new(t->loop, fds[1], NULL, NULL, &t->client);
+	return 0;
 }
 
 static int teardown(void **state)
 {
 	struct fixture *t = *state;
 
-	agent_done(&t->agent);
-	ttrpc_client_free(t->client);
-	ttrpc_server_free(t->agent.server);
-	loop_free(t->loop);
+	real_agent_stop(t->loop, &t->agent, t->client);
 	close(t->fd);
 	rm_rf(AT_FDCWD, t->path);
 	free(t);

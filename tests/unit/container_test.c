@@ -21,8 +21,9 @@
 #include "sandbox/sandbox-internal.h"
 #include "vmm/vmm-internal.h"
 
+#include "fake_agent.h"
+
 #define DEADLINE_MS 60000
-#define METHODS	    64
 #define DISKS	    2
 
 /**
@@ -46,9 +47,7 @@ struct fixture {
 	struct sandbox_config config;
 	struct sandbox *sandbox;
 	struct vmm_driver driver;
-	ttrpc_handler handlers[METHODS];
-	struct ttrpc_service service;
-	struct ttrpc_server *agent;
+	struct fake_agent agent;
 	struct {
 		vmm_done done;
 		void *data;
@@ -172,13 +171,6 @@ static void plug_both(struct fixture *f)
 
 /* ---- the agent ---- */
 
-static void reply_empty(struct ttrpc_call *call)
-{
-	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
-
-	ttrpc_reply(call, &resp.base);
-}
-
 static void serve_write_file(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
 {
 	const Podvm__Agent__V1__WriteFileRequest *req = (const void *)msg;
@@ -226,29 +218,11 @@ static void serve_wait(struct ttrpc_call *call, const ProtobufCMessage *msg, voi
 
 static int start_agent(struct fixture *f)
 {
-	static const struct {
-		const char *name;
-		ttrpc_handler handler;
-	} methods[] = {
-		{ "WriteFile", serve_write_file },
-		{ "CreateContainer", serve_create },
-		{ "RemoveContainer", serve_remove },
-		{ "Wait", serve_wait },
-	};
-	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
-	int fds[2];
-
-	assert_true(d->n_methods <= METHODS);
-	for (unsigned int i = 0; i < d->n_methods; i++)
-		for (size_t m = 0; m < ARRAY_SIZE(methods); m++)
-			if (str_eq(d->methods[i].name, methods[m].name))
-				f->handlers[i] = methods[m].handler;
-	f->service = (struct ttrpc_service){ .desc = d, .handlers = f->handlers, .data = f };
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
-	    ttrpc_server_add(f->agent, fds[0], NULL, NULL) < 0)
-		return -1;
-	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox->agent);
+	fake_agent_serve(&f->agent, "WriteFile", serve_write_file);
+	fake_agent_serve(&f->agent, "CreateContainer", serve_create);
+	fake_agent_serve(&f->agent, "RemoveContainer", serve_remove);
+	fake_agent_serve(&f->agent, "Wait", serve_wait);
+	return fake_agent_start(&f->agent, f->loop, f, &f->sandbox->agent);
 }
 
 /* ---- a sandbox ---- */
@@ -276,7 +250,7 @@ static int teardown(void **state)
 
 	container_free(f->container);
 	sandbox_free(f->sandbox);
-	ttrpc_server_free(f->agent);
+	fake_agent_end(&f->agent);
 	if (f->create)
 		reply_empty(f->create);
 	if (f->wait)

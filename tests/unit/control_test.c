@@ -23,8 +23,9 @@
 #include "sandbox/control.h"
 #include "sandbox/sandbox-internal.h"
 
+#include "fake_agent.h"
+
 #define DEADLINE_MS 60000
-#define METHODS	    64
 
 /**
  * struct fixture - A sandbox's owner, its guest and a command
@@ -42,9 +43,7 @@ struct fixture {
 	struct rundir rd;
 	struct sandbox_config config;
 	struct sandbox sandbox;
-	ttrpc_handler handlers[METHODS];
-	struct ttrpc_service service;
-	struct ttrpc_server *agent;
+	struct fake_agent agent;
 	struct control *control;
 	struct ttrpc_client *command;
 	struct ttrpc_call *wait;
@@ -63,13 +62,6 @@ struct answer {
 	int code;
 	unsigned int exit_status;
 };
-
-static void reply_empty(struct ttrpc_call *call)
-{
-	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
-
-	ttrpc_reply(call, &resp.base);
-}
 
 static void reply_exit(struct ttrpc_call *call, uint32_t status)
 {
@@ -127,36 +119,15 @@ static void serve_pause(struct ttrpc_call *call, const ProtobufCMessage *msg, vo
 	ttrpc_reply_error(call, TTRPC_NOT_FOUND, "no such container");
 }
 
-static void serve(struct fixture *f, const char *name, ttrpc_handler handler)
-{
-	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
-
-	assert_true(d->n_methods <= METHODS);
-	for (unsigned int i = 0; i < d->n_methods; i++)
-		if (str_eq(d->methods[i].name, name))
-			f->handlers[i] = handler;
-}
-
 static int start_agent(struct fixture *f)
 {
-	int fds[2];
-
-	for (unsigned int i = 0; i < METHODS; i++)
-		f->handlers[i] = serve_forbidden;
-	serve(f, "Wait", serve_wait);
-	serve(f, "Signal", serve_signal);
-	serve(f, "RemoveProcess", serve_remove);
-	serve(f, "PauseContainer", serve_pause);
-	f->service = (struct ttrpc_service){
-		.desc = &podvm__agent__v1__agent__descriptor,
-		.handlers = f->handlers,
-		.data = f,
-	};
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
-	    ttrpc_server_add(f->agent, fds[0], NULL, NULL) < 0)
-		return -1;
-	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox.agent);
+	for (unsigned int i = 0; i < FAKE_AGENT_METHODS; i++)
+		f->agent.handlers[i] = serve_forbidden;
+	fake_agent_serve(&f->agent, "Wait", serve_wait);
+	fake_agent_serve(&f->agent, "Signal", serve_signal);
+	fake_agent_serve(&f->agent, "RemoveProcess", serve_remove);
+	fake_agent_serve(&f->agent, "PauseContainer", serve_pause);
+	return fake_agent_start(&f->agent, f->loop, f, &f->sandbox.agent);
 }
 
 static void on_stop(void *data, unsigned int timeout_ms)
@@ -196,7 +167,7 @@ static int teardown(void **state)
 	ttrpc_client_free(f->command);
 	control_free(f->control);
 	ttrpc_client_free(f->sandbox.agent);
-	ttrpc_server_free(f->agent);
+	fake_agent_end(&f->agent);
 	if (f->wait)
 		reply_exit(f->wait, 0);
 	rundir_close(&f->rd);
@@ -394,7 +365,7 @@ static void test_guest_that_has_gone(void **state)
 	struct answer a = { 0 };
 
 	begin_wait(f, "exec", &a);
-	ttrpc_server_free(TAKE_PTR(f->agent));
+	fake_agent_end(&f->agent);
 	await(f, &a.done);
 	assert_true(a.code < 0);
 	assert_true(call_container(f, "StatsContainer") < 0);

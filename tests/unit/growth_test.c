@@ -20,8 +20,9 @@
 #include "sandbox/sandbox-internal.h"
 #include "vmm/vmm-internal.h"
 
+#include "fake_agent.h"
+
 #define DEADLINE_MS 60000
-#define METHODS	    64
 #define MIB	    ((uint64_t)1 << 20)
 
 struct result {
@@ -34,9 +35,7 @@ struct fixture {
 	struct rundir rd;
 	struct sandbox_config config;
 	struct sandbox *sandbox;
-	ttrpc_handler handlers[METHODS];
-	struct ttrpc_service service;
-	struct ttrpc_server *agent;
+	struct fake_agent agent;
 	struct ttrpc_call *resize; /* not answered yet */
 	uint32_t cpus;
 	uint64_t memory_total;
@@ -159,27 +158,19 @@ static void await(struct fixture *f, const struct result *r)
 /* A sandbox of one CPU and 128 MiB, whose guest has 100 MiB. */
 static int setup(void **state)
 {
-	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
 	struct fixture *f = calloc(1, sizeof(*f));
-	int fds[2];
 
 	*state = f;
-	if (!f || d->n_methods > METHODS || loop_new(&f->loop) < 0)
+	if (!f || loop_new(&f->loop) < 0)
 		return -1;
 	f->rd = RUNDIR_INIT;
 	f->config = (struct sandbox_config){ .rundir = &f->rd, .vcpus = 1, .memory = 128 * MIB };
-	for (unsigned int i = 0; i < d->n_methods; i++)
-		if (str_eq(d->methods[i].name, "Resize"))
-			f->handlers[i] = serve_resize;
-	f->service = (struct ttrpc_service){ .desc = d, .handlers = f->handlers, .data = f };
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
-	    ttrpc_server_add(f->agent, fds[0], NULL, NULL) < 0 ||
-	    sandbox_new(f->loop, &f->config, NULL, NULL, &f->sandbox) < 0 || start_monitor(f) < 0)
+	fake_agent_serve(&f->agent, "Resize", serve_resize);
+	if (sandbox_new(f->loop, &f->config, NULL, NULL, &f->sandbox) < 0 || start_monitor(f) < 0)
 		return -1;
 	f->sandbox->state = SANDBOX_RUNNING;
 	f->sandbox->guest_memory = 100 * MIB;
-	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox->agent);
+	return fake_agent_start(&f->agent, f->loop, f, &f->sandbox->agent);
 }
 
 static int teardown(void **state)
@@ -187,7 +178,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	sandbox_free(f->sandbox);
-	ttrpc_server_free(f->agent);
+	fake_agent_end(&f->agent);
 	loop_free(f->loop);
 	free(f);
 	return 0;

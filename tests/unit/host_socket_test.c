@@ -30,8 +30,9 @@
 #include "sandbox/host_socket.h"
 #include "sandbox/socket_relay.h"
 
+#include "fake_agent.h"
+
 #define DEADLINE_MS 60000
-#define METHODS	    64
 #define KEPT	    (HOST_SOCKETS_CONNECTIONS + 8)
 
 /* A ReadOutput that waits, and of which connection. */
@@ -54,9 +55,7 @@ struct reading {
  */
 struct fixture {
 	struct loop *loop;
-	ttrpc_handler handlers[METHODS];
-	struct ttrpc_service service;
-	struct ttrpc_server *server;
+	struct fake_agent agent;
 	struct ttrpc_client *client;
 	struct host_sockets *hs;
 	struct socket_dir where;
@@ -76,13 +75,6 @@ struct fixture {
 };
 
 /* ---- the agent ---- */
-
-static void reply_empty(struct ttrpc_call *call)
-{
-	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
-
-	ttrpc_reply(call, &resp.base);
-}
 
 static void serve_accept(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
 {
@@ -154,32 +146,14 @@ static void serve_remove(struct ttrpc_call *call, const ProtobufCMessage *msg, v
 		reply_empty(call);
 }
 
-static void serve(struct fixture *f, const char *name, ttrpc_handler handler)
-{
-	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
-
-	for (unsigned int i = 0; i < d->n_methods; i++)
-		if (str_eq(d->methods[i].name, name))
-			f->handlers[i] = handler;
-}
-
 static int start_agent(struct fixture *f)
 {
-	int fds[2];
-
-	serve(f, "Accept", serve_accept);
-	serve(f, "ReadOutput", serve_read);
-	serve(f, "WriteInput", serve_write);
-	serve(f, "CloseInput", serve_close);
-	serve(f, "RemoveProcess", serve_remove);
-	f->service = (struct ttrpc_service){ .desc = &podvm__agent__v1__agent__descriptor,
-					     .handlers = f->handlers,
-					     .data = f };
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(f->loop, &f->service, 1, &f->server) < 0 ||
-	    ttrpc_server_add(f->server, fds[0], NULL, NULL) < 0)
-		return -1;
-	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->client);
+	fake_agent_serve(&f->agent, "Accept", serve_accept);
+	fake_agent_serve(&f->agent, "ReadOutput", serve_read);
+	fake_agent_serve(&f->agent, "WriteInput", serve_write);
+	fake_agent_serve(&f->agent, "CloseInput", serve_close);
+	fake_agent_serve(&f->agent, "RemoveProcess", serve_remove);
+	return fake_agent_start(&f->agent, f->loop, f, &f->client);
 }
 
 static int setup(void **state)
@@ -217,7 +191,7 @@ static int teardown(void **state)
 	host_sockets_free(f->hs);
 	socket_dir_done(&f->where);
 	ttrpc_client_free(f->client);
-	ttrpc_server_free(f->server);
+	fake_agent_end(&f->agent);
 	loop_free(f->loop);
 	close_fdp(&f->listener);
 	buf_done(&f->input);

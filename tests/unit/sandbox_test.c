@@ -18,17 +18,16 @@
 #include "sandbox/agent_client.h"
 #include "sandbox/sandbox-internal.h"
 
+#include "fake_agent.h"
+
 #define DEADLINE_MS 20000
-#define METHODS	    64
 
 struct fixture {
 	struct loop *loop;
 	struct rundir rd;
 	struct sandbox_config config;
 	struct sandbox *sandbox;
-	ttrpc_handler handlers[METHODS];
-	struct ttrpc_service service;
-	struct ttrpc_server *agent;
+	struct fake_agent agent;
 	struct ttrpc_call *shutdown; /* not answered yet */
 	struct ttrpc_call *hello;
 	struct ttrpc_call *silent;
@@ -93,32 +92,22 @@ static void on_stopped(void *data)
 /* A sandbox that runs. */
 static int setup(void **state)
 {
-	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
 	struct fixture *f = calloc(1, sizeof(*f));
-	int fds[2];
 
 	*state = f;
 	signal(SIGPIPE, SIG_IGN);
-	if (!f || d->n_methods > METHODS || loop_new(&f->loop) < 0)
+	if (!f || loop_new(&f->loop) < 0)
 		return -1;
 	f->rd = RUNDIR_INIT;
 	f->config.rundir = &f->rd;
-	for (unsigned int i = 0; i < d->n_methods; i++)
-		if (str_eq(d->methods[i].name, "Shutdown"))
-			f->handlers[i] = serve_shutdown;
-		else if (str_eq(d->methods[i].name, "Hello"))
-			f->handlers[i] = serve_hello;
-		else if (str_eq(d->methods[i].name, "GetMetrics"))
-			f->handlers[i] = serve_nothing;
-	f->service = (struct ttrpc_service){ .desc = d, .handlers = f->handlers, .data = f };
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
-	    ttrpc_server_add(f->agent, fds[0], NULL, NULL) < 0 ||
-	    sandbox_new(f->loop, &f->config, on_lost, f, &f->sandbox) < 0)
+	fake_agent_serve(&f->agent, "Shutdown", serve_shutdown);
+	fake_agent_serve(&f->agent, "Hello", serve_hello);
+	fake_agent_serve(&f->agent, "GetMetrics", serve_nothing);
+	if (sandbox_new(f->loop, &f->config, on_lost, f, &f->sandbox) < 0)
 		return -1;
 	f->sandbox->state = SANDBOX_RUNNING;
 	f->sandbox->alive = 1;
-	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox->agent);
+	return fake_agent_start(&f->agent, f->loop, f, &f->sandbox->agent);
 }
 
 static int teardown(void **state)
@@ -126,7 +115,7 @@ static int teardown(void **state)
 	struct fixture *f = *state;
 
 	sandbox_free(f->sandbox);
-	ttrpc_server_free(f->agent);
+	fake_agent_end(&f->agent);
 	if (f->shutdown)
 		ttrpc_reply_error(f->shutdown, TTRPC_UNAVAILABLE, "the end");
 	if (f->hello)
@@ -163,13 +152,12 @@ static void lose(struct fixture *f, void (*how)(struct sandbox *sb, const struct
 
 static void test_guest_shuts_down(void **state)
 {
-	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
 	struct fixture *f = *state;
 
 	sandbox_stop(f->sandbox, DEADLINE_MS, on_stopped, f);
 	await(f, &f->shutting_down);
 	assert_false(f->stopped);
-	ttrpc_reply(TAKE_PTR(f->shutdown), &resp.base);
+	reply_empty(TAKE_PTR(f->shutdown));
 	await(f, &f->stopped);
 }
 
@@ -223,7 +211,7 @@ static void test_machine_ends_before_shutdown_is_answered(void **state)
 	sandbox_stop(f->sandbox, DEADLINE_MS, on_stopped, f);
 	await(f, &f->shutting_down);
 	lose(f, sandbox_lose, "the guest ended");
-	ttrpc_server_free(TAKE_PTR(f->agent));
+	fake_agent_end(&f->agent);
 	await(f, &f->stopped);
 	assert_false(f->lost);
 }

@@ -22,8 +22,9 @@
 #include "proto/agent.pb-c.h"
 #include "sandbox/streams.h"
 
+#include "fake_agent.h"
+
 #define DEADLINE_MS 60000
-#define METHODS	    64
 #define PIPE_SIZE   65536
 
 /**
@@ -50,9 +51,7 @@ struct agent {
 struct fixture {
 	struct loop *loop;
 	struct agent agent;
-	ttrpc_handler handlers[METHODS];
-	struct ttrpc_service service;
-	struct ttrpc_server *server;
+	struct fake_agent server;
 	struct ttrpc_client *client;
 	struct streams *streams;
 	size_t seen; /* bytes that the output callback saw */
@@ -91,7 +90,6 @@ static void read_output(struct ttrpc_call *call, const ProtobufCMessage *req, vo
 static void write_input(struct ttrpc_call *call, const ProtobufCMessage *req, void *data)
 {
 	const Podvm__Agent__V1__WriteInputRequest *r = (const void *)req;
-	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
 	struct agent *a = data;
 
 	assert_false(a->closed);
@@ -101,48 +99,29 @@ static void write_input(struct ttrpc_call *call, const ProtobufCMessage *req, vo
 		return;
 	}
 	assert_int_equal(buf_append(&a->input, r->data.data, r->data.len), 0);
-	ttrpc_reply(call, &resp.base);
+	reply_empty(call);
 }
 
 static void close_input(struct ttrpc_call *call, const ProtobufCMessage *req, void *data)
 {
-	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
 	struct agent *a = data;
 
 	a->closed = true;
-	ttrpc_reply(call, &resp.base);
-}
-
-static void serve(struct fixture *f, const char *name, ttrpc_handler handler)
-{
-	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
-
-	for (unsigned int i = 0; i < d->n_methods; i++)
-		if (str_eq(d->methods[i].name, name))
-			f->handlers[i] = handler;
+	reply_empty(call);
 }
 
 static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
-	int fds[2];
 
 	signal(SIGPIPE, SIG_IGN);
 	*state = f;
-	if (!f || loop_new(&f->loop) < 0 || socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
+	if (!f || loop_new(&f->loop) < 0)
 		return -1;
-	serve(f, "ReadOutput", read_output);
-	serve(f, "WriteInput", write_input);
-	serve(f, "CloseInput", close_input);
-	f->service = (struct ttrpc_service){
-		.desc = &podvm__agent__v1__agent__descriptor,
-		.handlers = f->handlers,
-		.data = &f->agent,
-	};
-	if (ttrpc_server_new(f->loop, &f->service, 1, &f->server) < 0 ||
-	    ttrpc_server_add(f->server, fds[0], NULL, NULL) < 0)
-		return -1;
-	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->client);
+	fake_agent_serve(&f->server, "ReadOutput", read_output);
+	fake_agent_serve(&f->server, "WriteInput", write_input);
+	fake_agent_serve(&f->server, "CloseInput", close_input);
+	return fake_agent_start(&f->server, f->loop, &f->agent, &f->client);
 }
 
 static int teardown(void **state)
@@ -151,7 +130,7 @@ static int teardown(void **state)
 
 	streams_free(f->streams);
 	ttrpc_client_free(f->client);
-	ttrpc_server_free(f->server);
+	fake_agent_end(&f->server);
 	for (int i = 0; i < STREAMS_COUNT; i++) {
 		if (f->agent.held[i])
 			ttrpc_reply_error(f->agent.held[i], TTRPC_UNAVAILABLE, "the end");
@@ -392,7 +371,7 @@ static void test_lost_connection(void **state)
 	begin(f, -1, -1, -1, false);
 	settle(f);
 	assert_non_null(f->agent.held[STREAMS_STDOUT]);
-	ttrpc_server_free(TAKE_PTR(f->server));
+	fake_agent_end(&f->server);
 	await(f, &f->done);
 	assert_int_equal(f->err.code, -ECONNRESET);
 }

@@ -30,8 +30,9 @@
 #include "sandbox/volume.h"
 #include "sandbox/volume_tree.h"
 
+#include "fake_agent.h"
+
 #define DEADLINE_MS 60000
-#define METHODS	    64
 
 /**
  * struct fixture - A sandbox that runs, and a directory
@@ -49,9 +50,7 @@ struct fixture {
 	struct sandbox *sandbox;
 	struct volume_set *set;
 	struct volume *volume;
-	ttrpc_handler handlers[METHODS];
-	struct ttrpc_service service;
-	struct ttrpc_server *agent;
+	struct fake_agent agent;
 	char dir[32];
 	int fd;
 	struct buf log;
@@ -109,7 +108,6 @@ static bool log_ends(struct fixture *f)
 static void serve_update(struct ttrpc_call *call, const ProtobufCMessage *msg, void *data)
 {
 	const Podvm__Agent__V1__UpdateVolumeRequest *req = (const void *)msg;
-	Podvm__Agent__V1__Empty resp = PODVM__AGENT__V1__EMPTY__INIT;
 	struct fixture *f = data;
 
 	assert_string_equal(req->path, "/run/podvm/volumes/0");
@@ -127,24 +125,13 @@ static void serve_update(struct ttrpc_call *call, const ProtobufCMessage *msg, v
 		ttrpc_reply_error(call, TTRPC_UNKNOWN, "no room");
 		return;
 	}
-	ttrpc_reply(call, &resp.base);
+	reply_empty(call);
 }
 
 static int start_agent(struct fixture *f)
 {
-	const ProtobufCServiceDescriptor *d = &podvm__agent__v1__agent__descriptor;
-	int fds[2];
-
-	assert_true(d->n_methods <= METHODS);
-	for (unsigned int i = 0; i < d->n_methods; i++)
-		if (str_eq(d->methods[i].name, "UpdateVolume"))
-			f->handlers[i] = serve_update;
-	f->service = (struct ttrpc_service){ .desc = d, .handlers = f->handlers, .data = f };
-	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) < 0 ||
-	    ttrpc_server_new(f->loop, &f->service, 1, &f->agent) < 0 ||
-	    ttrpc_server_add(f->agent, fds[0], NULL, NULL) < 0)
-		return -1;
-	return ttrpc_client_new(f->loop, fds[1], NULL, NULL, &f->sandbox->agent);
+	fake_agent_serve(&f->agent, "UpdateVolume", serve_update);
+	return fake_agent_start(&f->agent, f->loop, f, &f->sandbox->agent);
 }
 
 static int setup(void **state)
@@ -176,7 +163,7 @@ static int teardown(void **state)
 
 	volume_set_free(f->set);
 	sandbox_free(f->sandbox);
-	ttrpc_server_free(f->agent);
+	fake_agent_end(&f->agent);
 	loop_free(f->loop);
 	buf_done(&f->log);
 	rm_rf(AT_FDCWD, f->dir);
