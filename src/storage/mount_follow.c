@@ -135,6 +135,14 @@ static int attach(const struct mount_follow *f, int copy, const char *part)
 		       : 0;
 }
 
+/* The path below the source of something that is mounted there. */
+static const char *part_of(const struct mount_follow *f, const char *point)
+{
+	size_t n = strlen(f->source);
+
+	return point + n + (f->source[n - 1] != '/');
+}
+
 /* Where there was none it's not tried again. */
 static int make_copy(struct mount_follow *f, const struct mountinfo_line *mount)
 {
@@ -150,7 +158,7 @@ static int make_copy(struct mount_follow *f, const struct mountinfo_line *mount)
 			    .seen = true };
 	list_append(&f->copies, &c->node);
 	f->n++;
-	r = c->fd < 0 ? c->fd : attach(f, c->fd, mount->point + strlen(f->source) + 1);
+	r = c->fd < 0 ? c->fd : attach(f, c->fd, part_of(f, mount->point));
 	if (r == -ESTALE) {
 		/* It may be seen when what hides it has gone. */
 		copy_free(f, c);

@@ -226,6 +226,20 @@ static void test_not_itself(void **state)
 	assert_null(strstr(text, "shared/0/shared/0"));
 }
 
+static void test_root_directory(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *path = str_printf("shared/0%s/host/a/file", f->dir);
+
+	start_at(f, "/", false);
+	mount_with(f, "host/a", "file");
+	update(f);
+	assert_true(sees(f, path));
+	assert_int_equal(umount(in_dir(f, "host/a")), 0);
+	assert_true(update(f));
+	assert_false(sees(f, path));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -237,6 +251,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_readonly, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_no_link_is_followed, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_not_itself, setup, teardown),
+		cmocka_unit_test_setup_teardown(test_root_directory, setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
