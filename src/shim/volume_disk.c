@@ -190,12 +190,12 @@ static int begin(struct volume_disk *d, struct err *e)
 			d->layers.n > 0 ? IMAGE_WORK_MS : WORK_MS, on_opened, d, &d->work, e);
 }
 
-/* A volume that is a disk; on failure it's forgotten. */
-static int disk_new(struct shim *shim, enum volume_kind kind, const char *source,
-		    struct volume_disk **ret, struct err *e)
+/* A volume that is a disk, of a task or the pod (@owner NULL); on failure it's forgotten. */
+static int disk_new(struct shim *shim, struct task *owner, enum volume_kind kind,
+		    const char *source, struct volume_disk **ret, struct err *e)
 {
 	struct volume_disk *d = calloc(1, sizeof(*d));
-	struct pod_volume *v = d ? volume_new(shim, NULL, kind, source) : NULL;
+	struct pod_volume *v = d ? volume_new(shim, owner, kind, source) : NULL;
 
 	if (!v) {
 		free(d);
@@ -234,7 +234,8 @@ static int take(struct volume_disk *d, int filled, struct pod_volume **ret, stru
 
 /* ---- emptyDir ---- */
 
-static int fill_emptydir(struct volume_disk *d, const struct volume_source *s)
+static int fill_emptydir(struct volume_disk *d, const struct volume_source *s,
+			 const char *destination)
 {
 	const struct config *config = &d->v->shim->pod.config;
 
@@ -243,36 +244,39 @@ static int fill_emptydir(struct volume_disk *d, const struct volume_source *s)
 	d->mode = s->mode;
 	d->uid = s->uid;
 	d->gid = s->gid;
-	d->name = volume_name(s->volume);
+	d->name = s->own ? strdup(destination) : volume_name(s->volume);
 	if (!d->templates || !d->name || str_set(&d->dir, s->volume) < 0)
 		return -ENOMEM;
 	return strv_add(&d->options, "discard");
 }
 
-/* What all containers of the pod get of it has to be one thing: what was decided once stays. */
-static int use_emptydir(struct task *t, const struct volume_source *s, struct pod_volume **ret,
-			struct err *e)
+static bool is_shared(const struct shim *shim, const struct volume_source *s)
 {
+	return s->files || shim->pod.config.emptydir == CONFIG_EMPTYDIR_SHARED ||
+	       disks_room(shim->pod.sandbox) <= RESERVED_DISKS;
+}
+
+/* What all containers of the pod get of it has to be one thing: what was decided once stays. */
+static int use_emptydir(struct task *t, const struct spec_bind *b, const struct volume_source *s,
+			struct pod_volume **ret, struct err *e)
+{
+	struct task *owner = s->own ? t : NULL;
 	struct shim *shim = t->shim;
-	const struct config *config = &shim->pod.config;
 	struct volume_disk *d;
 	int r;
 
 	*ret = volume_find(shim->volumes, s->volume);
 	if (*ret)
 		return 0;
-	if (s->files || config->emptydir == CONFIG_EMPTYDIR_SHARED ||
-	    disks_room(shim->pod.sandbox) <= RESERVED_DISKS) {
-		*ret = volume_new(shim, NULL, VOLUME_SHARE, s->volume);
+	if (is_shared(shim, s)) {
+		*ret = volume_new(shim, owner, VOLUME_SHARE, s->volume);
 		if (!*ret)
 			return err_oom(e);
 		(*ret)->ready = true;
 		return 0;
 	}
-	r = disk_new(shim, VOLUME_EMPTYDIR, s->volume, &d, e);
-	if (r < 0)
-		return r;
-	return take(d, fill_emptydir(d, s), ret, e);
+	r = disk_new(shim, owner, VOLUME_EMPTYDIR, s->volume, &d, e);
+	return r < 0 ? r : take(d, fill_emptydir(d, s, b->destination), ret, e);
 }
 
 /* ---- direct ---- */
@@ -292,7 +296,7 @@ static int use_direct(struct task *t, const char *dir, struct pod_volume **ret, 
 		return r == -ENOENT ? 0 : r;
 	r = direct_volume_note(shim->pod.config.direct_volumes, dir, shim->pod.rundir.id, e);
 	if (r == 0)
-		r = disk_new(shim, VOLUME_SHARE, dir, &d, e);
+		r = disk_new(shim, NULL, VOLUME_SHARE, dir, &d, e);
 	if (r < 0)
 		return r;
 	d->direct = direct;
@@ -339,7 +343,7 @@ static int use_image(struct task *t, const struct volume_source *s, struct pod_v
 	if (*ret || shim->pod.config.rootfs == CONFIG_ROOTFS_VIRTIOFS ||
 	    disks_room(shim->pod.sandbox) <= RESERVED_DISKS)
 		return 0;
-	r = disk_new(shim, VOLUME_IMAGE, s->volume, &d, e);
+	r = disk_new(shim, NULL, VOLUME_IMAGE, s->volume, &d, e);
 	if (r < 0)
 		return r;
 	return take(d, fill_image(d, s), ret, e);
@@ -437,7 +441,7 @@ int volume_disk_bind(struct task *t, const struct spec_bind *b, const struct vol
 	int r;
 
 	if (s->kind == VOLUME_EMPTYDIR)
-		r = use_emptydir(t, s, &v, e);
+		r = use_emptydir(t, b, s, &v, e);
 	else if (s->kind == VOLUME_IMAGE)
 		r = use_image(t, s, &v, e);
 	else
@@ -482,7 +486,7 @@ int volume_disk_device(struct task *t, dev_t rdev, bool readonly, struct pod_vol
 	if (v && v->disk->readonly && !readonly)
 		return err_set(e, -EBUSY, "another container of the pod has %s read-only", device);
 	if (!v) {
-		r = disk_new(t->shim, VOLUME_BLOCK, source, &d, e);
+		r = disk_new(t->shim, NULL, VOLUME_BLOCK, source, &d, e);
 		if (r < 0)
 			return r;
 		v = d->v;

@@ -24,6 +24,7 @@
 #define DEPTH_MAX    8
 #define EMPTY_DIR    "pods/*/volumes/kubernetes.io~empty-dir/*"
 #define IMAGE_VOLUME "image-volumes/*/*"
+#define OWN_VOLUME   "io.containerd.grpc.v1.cri/containers/*/volumes/*"
 
 void volume_source_done(struct volume_source *s)
 {
@@ -179,6 +180,25 @@ static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret
 	ret->size = (uint64_t)fs.f_blocks * (uint64_t)fs.f_bsize;
 	ret->inodes = fs.f_blocks ? (uint64_t)fs.f_files : 0;
 	return 0;
+}
+
+/* An image declares a volume; what the image has there was copied, and is shared. */
+static int look_at_own_volume(const char *path, const struct stat *st, struct volume_source *ret,
+			      struct err *e)
+{
+	int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+
+	if (dir < 0)
+		return err_errno(e, -errno, "cannot open %s", path);
+	if (!only_directories(dir, 0))
+		return 0;
+	ret->kind = VOLUME_EMPTYDIR;
+	ret->own = true;
+	ret->mode = st->st_mode & 07777;
+	ret->uid = st->st_uid;
+	ret->gid = st->st_gid;
+	ret->volume = strdup(path);
+	return ret->volume ? 0 : err_oom(e);
 }
 
 /* Directories of the volumes of a name: volumes/PLUGIN/NAME, or of CSI drivers NAME/mount. */
@@ -367,7 +387,8 @@ static int look_at_file(const char *path, const char *destination, bool readonly
 	return look_at_subpath(path, fd, ret, e);
 }
 
-static int look_at_directory(const char *path, int fd, struct volume_source *ret, struct err *e)
+static int look_at_directory(const char *path, int fd, const struct stat *st,
+			     struct volume_source *ret, struct err *e)
 {
 	if (is_published(path)) {
 		ret->kind = VOLUME_DIRECTORY;
@@ -375,6 +396,8 @@ static int look_at_directory(const char *path, int fd, struct volume_source *ret
 	}
 	if (path_ends(path, EMPTY_DIR))
 		return look_at_empty_dir(path, fd, ret, e);
+	if (path_ends(path, OWN_VOLUME))
+		return look_at_own_volume(path, st, ret, e);
 	if (strstr(path, "/image-volumes/"))
 		return look_at_image(fd, ret, e);
 	return look_at_subpath(path, fd, ret, e);
@@ -390,7 +413,7 @@ int volume_kind(const char *source, const char *destination, bool readonly,
 	if (fd < 0 || fstat(fd, &st) < 0)
 		return err_errno(e, -errno, "cannot mount %s", source);
 	if (S_ISDIR(st.st_mode))
-		return look_at_directory(source, fd, ret, e);
+		return look_at_directory(source, fd, &st, ret, e);
 	if (S_ISREG(st.st_mode))
 		return look_at_file(source, destination, readonly, fd, &st, ret, e);
 	if (S_ISBLK(st.st_mode)) {

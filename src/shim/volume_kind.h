@@ -12,6 +12,8 @@
  *				a file system in the guest's memory
  *	volumes/kubernetes.io~empty-dir/NAME, a directory of the host's disk
  *				a disk of the pod, if nobody has put files there (volume_disk.h)
+ *	io.containerd.grpc.v1.cri/containers/ID/volumes/NAME, an empty directory
+ *				a disk of the container: its image declares a volume
  *	image-volumes/SANDBOX/IMAGE, an overlay to whose upper directory nobody has written
  *				a disk with the image (containerd's, below its state directory)
  *	volume-subpaths/VOLUME/CONTAINER/N
@@ -62,6 +64,7 @@ enum volume_kind {
  * @mode, @uid, @gid: Of a directory
  * @rdev:	Of a block device
  * @files:	Of an emptyDir on the disk: somebody has put files there
+ * @own:	...it's the container's alone
  */
 struct volume_source {
 	enum volume_kind kind;
@@ -74,6 +77,7 @@ struct volume_source {
 	gid_t gid;
 	dev_t rdev;
 	bool files;
+	bool own;
 	char *name;
 	char *volume;
 	struct strv layers;

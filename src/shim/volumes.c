@@ -224,9 +224,10 @@ const char *volume_mount_part(struct task *t, const char *source, const struct c
 	return bind.mount_point;
 }
 
+/* Files of a container have a directory together. */
 static int name_volume(struct pod_volume *v, const struct task *owner, unsigned int number)
 {
-	if (!owner) {
+	if (!owner || v->kind == VOLUME_EMPTYDIR) {
 		v->path = str_printf("/run/podvm/volumes/%u", number);
 		return v->path ? 0 : -ENOMEM;
 	}

@@ -181,3 +181,35 @@ writable_layer_counts() {
 	[ ! -e "$EMPTY/filled/.podvm-volume" ]
 	remove_container "$B"
 }
+
+# Disks of the pod's machine, as a container of it sees them.
+disks() {
+	inside "$1" 'ls -d /sys/block/sd* | wc -l'
+}
+
+has_disks() {
+	[ "$(disks "$1")" = "$2" ]
+}
+
+@test "a volume that an image declares is a disk of its container, unless the image has files there" {
+	local layout=$E2E/tmp/declares:base name=registry.local/declares:1 watcher before id
+	skopeo copy -q "oci:$IMAGES/oci:base" "oci:$layout"
+	umoci config --image "$layout" --config.volume /data --config.volume /etc
+	skopeo copy -q "oci:$layout" "oci-archive:$E2E/tmp/declares.tar:$name"
+	ctr -n k8s.io image import "$E2E/tmp/declares.tar"
+	POD=$(cat "$CONTAINERD/pod")
+	watcher=$(run_container watcher 'sleep 100000')
+	before=$(disks "$watcher")
+	id=$(image=$name run_container declares 'sleep 100000')
+	run -0 inside "$id" 'echo x >/data/file; cat /data/file; sed -n "s/.* \(\/data\|\/etc\) \([a-z0-9]*\) .*/\1 \2/p" \
+		/proc/mounts | sort; grep -c root: /etc/passwd; df -m /data | tail -1 | tr -s " " | cut -d" " -f2'
+	assert_match "$output" $'^x\n/data ext4\n/etc fuse\n1\n2[0-9]$'
+	[ "$(podvm stats --no-stream --json "$id" | jq '.[0].filesystems[] | select(.name == "/data").inodes_used')" -gt 0 ]
+	[ "$(find "$CONTAINERD/root" -name .podvm-volume | wc -l)" = 1 ]
+	# It goes with the container, and so does its disk.
+	remove_container "$id"
+	until_true 30 has_disks "$watcher" "$before"
+	assert_equal "$(find "$CONTAINERD/root" -name .podvm-volume)" ""
+	remove_container "$watcher"
+	rm -r "$E2E/tmp"/declares*
+}

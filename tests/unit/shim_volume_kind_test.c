@@ -228,6 +228,28 @@ static void test_emptydir_on_the_disk(void **state)
 	assert_true(f->source.files);
 }
 
+/* What an image declares: containerd has copied to it what the image has there. */
+static void test_volume_of_a_container(void **state)
+{
+	struct fixture *f = *state;
+	_cleanup_(freep) char *volume = NULL;
+
+	volume = strdup(make_dir(f, "io.containerd.grpc.v1.cri/containers/5a/volumes/9b"));
+	assert_int_equal(chmod(volume, 0750), 0);
+	assert_int_equal(chown(volume, 999, 998), 0);
+	assert_int_equal(look(f, volume, "/data", false), VOLUME_EMPTYDIR);
+	assert_true(f->source.own);
+	assert_string_equal(f->source.volume, volume);
+	assert_int_equal(f->source.mode, 0750);
+	assert_int_equal(f->source.uid, 999);
+	assert_int_equal(f->source.gid, 998);
+	/* Our disk, of the same container's last start. */
+	make_file(f, "io.containerd.grpc.v1.cri/containers/5a/volumes/9b/.podvm-volume", 1);
+	assert_int_equal(look(f, volume, "/data", false), VOLUME_EMPTYDIR);
+	make_dir(f, "io.containerd.grpc.v1.cri/containers/5a/volumes/9b/of-the-image");
+	assert_int_equal(look(f, volume, "/data", false), VOLUME_SHARE);
+}
+
 static void test_subpath_of_a_csi_volume(void **state)
 {
 	struct fixture *f = *state;
@@ -452,6 +474,7 @@ int main(void)
 		TEST(test_termination_log),
 		TEST(test_memory),
 		TEST(test_emptydir_on_the_disk),
+		TEST(test_volume_of_a_container),
 		TEST(test_subpath_of_a_csi_volume),
 		TEST(test_memory_without_a_limit),
 		TEST(test_huge_pages),
