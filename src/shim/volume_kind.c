@@ -140,13 +140,6 @@ static int look_for_files(const char *path, bool *ret, struct err *e)
 	return 0;
 }
 
-static int refuse_hugepages(const char *path, struct err *e)
-{
-	err_set(e, -EOPNOTSUPP, "%s is in the host's huge pages, which a machine hasn't got", path);
-	err_hint(e, "Use an emptyDir of medium Memory.");
-	return -EOPNOTSUPP;
-}
-
 /* One of medium Memory has a tmpfs of its own, which the kubelet mounts on its directory. */
 static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret, struct err *e)
 {
@@ -160,8 +153,6 @@ static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret
 		return err_oom(e);
 	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0 || stat(above, &up) < 0)
 		return err_errno(e, -errno, "cannot look at %s", path);
-	if (fs.f_type == HUGETLBFS_MAGIC)
-		return refuse_hugepages(path, e);
 	r = look_for_files(path, &ret->files, e);
 	if (r < 0)
 		return r;
@@ -387,9 +378,20 @@ static int look_at_file(const char *path, const char *destination, bool readonly
 	return look_at_subpath(path, fd, ret, e);
 }
 
+static int refuse_hugepages(const char *path, struct err *e)
+{
+	err_set(e, -EOPNOTSUPP, "%s is in the host's huge pages, which a machine hasn't got", path);
+	err_hint(e, "Use an emptyDir of medium Memory.");
+	return -EOPNOTSUPP;
+}
+
 static int look_at_directory(const char *path, int fd, const struct stat *st,
 			     struct volume_source *ret, struct err *e)
 {
+	struct statfs fs;
+
+	if (fstatfs(fd, &fs) == 0 && fs.f_type == HUGETLBFS_MAGIC)
+		return refuse_hugepages(path, e);
 	if (is_published(path)) {
 		ret->kind = VOLUME_DIRECTORY;
 		return 0;

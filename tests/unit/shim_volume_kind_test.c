@@ -277,13 +277,17 @@ static void test_memory_without_a_limit(void **state)
 
 static void test_huge_pages(void **state)
 {
+	static const char *const places[] = { POD "volumes/kubernetes.io~empty-dir/huge",
+					      "dev/hugepages" };
 	struct fixture *f = *state;
 
-	make_dir(f, POD "volumes/kubernetes.io~empty-dir/huge");
-	/* Not every kernel has them. */
-	if (mount("hugetlbfs", f->path, "hugetlbfs", 0, NULL) < 0)
-		skip();
-	refused(f, f->path, "huge pages");
+	for (size_t i = 0; i < ARRAY_SIZE(places); i++) {
+		make_dir(f, places[i]);
+		/* Not every kernel has them. */
+		if (mount("hugetlbfs", f->path, "hugetlbfs", 0, NULL) < 0)
+			skip();
+		refused(f, f->path, "huge pages");
+	}
 }
 
 /* As the kubelet mounts a subPath. */
