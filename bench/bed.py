@@ -252,10 +252,11 @@ class Report:
         cells = "".join(f"{cell(values.get(c)):>23}" for c in self.columns)
         print(f"  {text:<54}{cells} {unit} {note}".rstrip(), flush=True)
 
-    def value(self, key):
-        """Of the first column that has one, the median where there are samples; or None."""
+    def value(self, key, column=None):
+        """Of a column, or the first that has one, the median where there are samples; or None."""
         values = self.figures.get(key, {"values": {}})["values"]
-        value = next((values[c] for c in self.columns if c in values), None)
+        columns = [column] if column else self.columns
+        value = next((values[c] for c in columns if c in values), None)
         return value["p50"] if isinstance(value, dict) else value
 
     def save(self, name):
