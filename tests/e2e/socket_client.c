@@ -4,7 +4,7 @@
  *
  *	socket_client PATH stream|seqpacket COMMAND
  *
- *	say TEXT...	send each, then the end; print what comes, a line for each piece
+ *	say TEXT...	send each, then the end; print what comes, a line for each message
  *	many N		N connections at once: each gets back what it has sent
  *	fill N		send N bytes after a line "sink", then the end; print what comes
  *	fetch N FILE	ask for N bytes, read them when FILE is there; print how many came
@@ -68,10 +68,17 @@ static size_t read_line(int fd)
 
 static void read_to_end(int fd)
 {
+	const char *end = type == SOCK_SEQPACKET ? "\n" : "";
+	size_t all = 0;
 	ssize_t n;
 
-	while ((n = recv(fd, room, sizeof(room), 0)) > 0)
-		printf("%.*s\n", (int)n, room);
+	/* In which pieces a stream comes is nobody's business. */
+	while ((n = recv(fd, room, sizeof(room), 0)) > 0) {
+		printf("%.*s%s", (int)n, room, end);
+		all += (size_t)n;
+	}
+	if (all > 0 && !*end)
+		printf("\n");
 	if (n < 0)
 		printf("error\n");
 }
