@@ -3,7 +3,7 @@
 # directory that holds it:
 #
 #   crun      stripped static-pie ELF program
-#   info      KEY=VALUE lines: source_version, compiler, libraries (the packages linked into it)
+#   info      KEY=VALUE lines: source_version, compiler, patches, libraries (the packages linked into it)
 #
 # The result is cached under ${PODVM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/podvm}/crun/ by a hash of
 # everything that goes into it, and so is the source, which apt fetches once.
@@ -52,7 +52,7 @@ parse_arguments() {
 
 check_tools() {
     local missing=() tool package
-    for tool in gcc gcc-ar make python3 pkg-config dpkg-source apt-get strip readelf flock; do
+    for tool in gcc gcc-ar make python3 pkg-config dpkg-source apt-get patch strip readelf flock; do
         command -v "$tool" >/dev/null || missing+=("$tool")
     done
     for package in crun "${LIBRARIES[@]}"; do
@@ -68,7 +68,7 @@ compiler() { gcc --version | sed 1q; }
 libraries() { dpkg-query -W -f '${Package} ${Version}\n' "${LIBRARIES[@]}" | sort; }
 
 input_hash() {
-    { cat "$here/build.sh"; wanted_version; compiler; ld --version | sed 1q; libraries; } | sha256sum | cut -c 1-16
+    { cat "$here/build.sh" "$here/malloc.c" "$here"/patches/*.patch; wanted_version; compiler; ld --version | sed 1q; libraries; } | sha256sum | cut -c 1-16
 }
 
 # --- the source
@@ -117,6 +117,21 @@ fix_environment() {
     umask 022
 }
 
+# Each patch only saves time, so a newer source package on which one no longer applies still gives a
+# good program: that patch is left out, visibly.
+apply_patches() {
+    local file
+    : >"$work/patches"
+    for file in "$here"/patches/*.patch; do
+        if patch -d "$work/crun" -p1 --dry-run --force <"$file" >>"$work/log" 2>&1; then
+            patch -d "$work/crun" -p1 --force <"$file" >>"$work/log"
+            basename "$file" >>"$work/patches"
+        else
+            say "warning: $(basename "$file") does not apply to $1; left out"
+        fi
+    done
+}
+
 run() {
     "$@" >>"$work/log" 2>&1 && return
     tail -n 30 "$work/log" >&2
@@ -128,10 +143,13 @@ compile() {
     # Debian's static libyajl has another name than its shared one, for which configure looks.
     mkdir "$work/lib"
     ln -s "$(dpkg -L libyajl-dev | grep 'libyajl_s\.a$')" "$work/lib/libyajl.a"
+    # With builtins the compiler would make calls of calloc() of what is in calloc().
+    # shellcheck disable=SC2086 # words
+    run gcc ${FLAGS//-flto=auto/} -fno-builtin -Wall -Wextra -Werror -c -o "$work/malloc.o" "$here/malloc.c"
     cd "$work/crun"
     # shellcheck disable=SC2086 # words
     run ./configure $OPTIONS CFLAGS="${FLAGS//[[:space:]]/ } -ffile-prefix-map=$work=." \
-        LDFLAGS="$LINK_FLAGS -L$work/lib"
+        LDFLAGS="$LINK_FLAGS -L$work/lib -Wl,$work/malloc.o"
     # What is generated comes first: the rule for the program alone doesn't wait for it.
     run make -C libocispec -j "$jobs" libocispec.la
     run make git-version.h
@@ -158,12 +176,14 @@ build() {
     say "building crun $version"
     fix_environment
     run dpkg-source --no-check -x "$cache/source-$version"/crun_*.dsc "$work/crun"
+    apply_patches "$version"
     compile
     strip --strip-all -R .comment -o "$work/out/crun" "$work/crun/crun"
     check_program "$work/out/crun"
     cat >"$work/out/info" <<EOF
 source_version=$version
 compiler=$(compiler)
+patches=$(paste -sd ' ' "$work/patches")
 libraries=${LIBRARIES[*]}
 EOF
     rm -rf "$target"

@@ -40,6 +40,7 @@ static const struct {
 	{ "devpts", "/dev/pts", MS_NOSUID | MS_NOEXEC, "mode=0620,ptmxmode=0666,gid=5" },
 	{ "tmpfs", "/dev/shm", SAFE, "mode=1777,size=50%" },
 	{ "tmpfs", "/run", SAFE, "mode=0755,size=16m" },
+	{ "bpf", "/run/bpf", SAFE, "mode=0700" },
 	{ "tmpfs", "/run/podvm", MS_NOSUID | MS_NODEV, "mode=0755,size=25%" },
 	{ "tmpfs", "/tmp", SAFE, "mode=1777,size=1m" },
 	{ "cgroup2", "/sys/fs/cgroup", SAFE, "nsdelegate,memory_recursiveprot" },

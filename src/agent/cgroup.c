@@ -127,7 +127,18 @@ static void limit_tasks(void)
 		log_warn("cannot limit the processes of the pod", "pids=%s", value);
 }
 
-/* Pass on to the children every controller that @dir itself has. */
+/* What containers can be limited by, or is counted. Each costs every container memory and time. */
+static const char *const controllers[] = { "cpu", "cpuset", "hugetlb", "io", "memory", "pids" };
+
+static bool is_useful(const char *controller)
+{
+	for (size_t i = 0; i < ARRAY_SIZE(controllers); i++)
+		if (str_eq(controllers[i], controller))
+			return true;
+	return false;
+}
+
+/* Pass on to the children the controllers that @dir itself has. */
 static int enable_controllers(const char *dir)
 {
 	_cleanup_(close_fdp) int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -143,7 +154,8 @@ static int enable_controllers(const char *dir)
 	if (r < 0)
 		return r;
 	for (char *s = strtok_r(there, " \n", &save); s; s = strtok_r(NULL, " \n", &save))
-		n += (size_t)snprintf(text + n, sizeof(text) - n, "+%s ", s);
+		if (is_useful(s))
+			n += (size_t)snprintf(text + n, sizeof(text) - n, "+%s ", s);
 	return file_write(fd, "cgroup.subtree_control", text);
 }
 

@@ -20,8 +20,6 @@
 
 static char *const environment[] = {
 	(char[]){ "PATH=/usr/sbin:/usr/bin:/sbin:/bin" },
-	/* It parses a spec, frees it and ends: what is freed needn't become large pieces again. */
-	(char[]){ "GLIBC_TUNABLES=glibc.malloc.tcache_count=4096:glibc.malloc.top_pad=1048576" },
 	NULL,
 };
 

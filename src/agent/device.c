@@ -17,8 +17,7 @@
 
 #define PART_TRIES 3
 
-/* Number of the first SCSI host that is a virtio one, or a negative errno. */
-static int scsi_host(void)
+static int find_scsi_host(void)
 {
 	_cleanup_(closedirp) DIR *dir = opendir("/sys/class/scsi_host");
 	struct dirent *d;
@@ -38,6 +37,15 @@ static int scsi_host(void)
 			return (int)number;
 	}
 	return -ENODEV;
+}
+
+int device_scsi_host(void)
+{
+	static int host = -ENODEV;
+
+	if (host < 0)
+		host = find_scsi_host();
+	return host;
 }
 
 static int node_open(const char *path)
@@ -69,7 +77,7 @@ static int scsi_node(int host, unsigned int lun, char path[DEVICE_PATH_MAX])
 			continue;
 		if (snprintf(path, DEVICE_PATH_MAX, "/dev/%s", d->d_name) >= DEVICE_PATH_MAX)
 			return -ENAMETOOLONG;
-		return node_opens(path);
+		return 0;
 	}
 	return -ENODEV;
 }
@@ -79,41 +87,47 @@ int device_scsi(unsigned int lun, uint64_t deadline_ms, char path[DEVICE_PATH_MA
 	_cleanup_(close_fdp) int events = uevent_open();
 	char scan[64];
 	char target[32];
+	char part[32];
 	int host;
 	int r;
 
 	if (events < 0)
 		return err_errno(e, events, "cannot listen for devices");
-	host = scsi_host();
+	host = device_scsi_host();
 	if (host < 0)
 		return err_errno(e, host, "there is no virtio-scsi controller");
-	if (scsi_node(host, lun, path) == 0)
+	if (scsi_node(host, lun, path) == 0 && node_opens(path) == 0)
 		return 0;
 	snprintf(scan, sizeof(scan), "/sys/class/scsi_host/host%d/scan", host);
 	snprintf(target, sizeof(target), "0 0 %u", lun);
 	r = file_write(AT_FDCWD, scan, target);
 	if (r < 0)
 		return err_errno(e, r, "cannot scan for the disk at LUN %u", lun);
-	/* The scan is over, the disk driver looks at what it found in its own time. */
-	while (scsi_node(host, lun, path) < 0) {
-		r = uevent_wait(events, deadline_ms);
+	/*
+	 * The scan is over, the disk driver looks at what it found in its own time. It announces a
+	 * disk that can be opened.
+	 */
+	snprintf(part, sizeof(part), "/%d:0:0:%u/block/", host, lun);
+	do {
+		r = uevent_wait(events, part, deadline_ms);
 		if (r < 0)
 			return err_errno(e, r, "there is no disk at LUN %u", lun);
-	}
+	} while (scsi_node(host, lun, path) < 0 || (r > 0 && node_opens(path) < 0));
 	return 0;
 }
 
 int device_scsi_find(unsigned int lun, char path[DEVICE_PATH_MAX])
 {
-	int host = scsi_host();
+	int host = device_scsi_host();
+	int r = host < 0 ? host : scsi_node(host, lun, path);
 
-	return host < 0 ? host : scsi_node(host, lun, path);
+	return r < 0 ? r : node_opens(path);
 }
 
 /* Write to one of the files of a SCSI device that mean orders. */
 static int scsi_order(unsigned int lun, const char *order)
 {
-	int host = scsi_host();
+	int host = device_scsi_host();
 	char path[96];
 
 	if (host < 0)
@@ -167,7 +181,7 @@ int device_blk(const char *serial, uint64_t deadline_ms, char path[DEVICE_PATH_M
 	if (events < 0)
 		return err_errno(e, events, "cannot listen for devices");
 	while (blk_node(serial, path) < 0) {
-		r = uevent_wait(events, deadline_ms);
+		r = uevent_wait(events, "/block/", deadline_ms);
 		if (r < 0)
 			return err_errno(e, r, "there is no disk with serial number %s", serial);
 	}

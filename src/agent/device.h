@@ -16,6 +16,15 @@
 #define DEVICE_PATH_MAX 64
 
 /**
+ * device_scsi_host() - Number of the SCSI host that disks come to, the first that is a virtio one
+ *
+ * It's looked for once: whoever is going to fork knows it in its children.
+ *
+ * Return: Number or a negative errno
+ */
+int device_scsi_host(void);
+
+/**
  * device_scsi() - The disk at a LUN
  * @lun:	Logical unit, 0-16383
  * @deadline_ms: Of clock_ms()

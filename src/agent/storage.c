@@ -310,6 +310,8 @@ static void start_attach(struct storage_job *job)
 		r = err_set(&e, -ETIMEDOUT, "there was no time left to mount anything");
 	else
 		r = plan_attach(job, &e);
+	/* For the worker to know it. */
+	(void)device_scsi_host();
 	if (r == 0 && any_fresh(job))
 		r = child_work(job->st->reaper, "mounting", work_attach, job,
 			       job->deadline_ms - now, attached, job, &e);

@@ -121,7 +121,7 @@ int transport_open_port(const char *name, uint64_t deadline_ms, struct err *e)
 	if (events < 0)
 		return err_errno(e, events, "cannot listen for devices");
 	while (find_port(name, path) < 0) {
-		int r = uevent_wait(events, deadline_ms);
+		int r = uevent_wait(events, "", deadline_ms);
 
 		if (r < 0)
 			return err_errno(e, r, "there is no virtio-serial port %s", name);

@@ -4,6 +4,8 @@
 #include <errno.h>
 #include <linux/netlink.h>
 #include <poll.h>
+#include <stdbool.h>
+#include <string.h>
 #include <sys/param.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -22,27 +24,44 @@ int uevent_open(void)
 	return TAKE_FD(fd);
 }
 
-/* An overrun (-ENOBUFS) says "something happened" just as well. */
-int uevent_drain(int fd)
+/*
+ * Take all announcements. Each begins with the device's path, "add@/devices/...".
+ * Return: How many there were that count; *lost is set when some were lost, which count
+ */
+static int drain(int fd, const char *part, bool *lost)
 {
 	char text[8192];
-	int n = 0;
+	int found = 0;
 
-	while (recv(fd, text, sizeof(text), 0) >= 0 || errno == ENOBUFS)
-		n++;
-	return n;
+	for (;;) {
+		ssize_t n = recv(fd, text, sizeof(text) - 1, 0);
+
+		if (n < 0 && errno != ENOBUFS)
+			return found;
+		text[MAX(n, 0)] = '\0';
+		*lost |= n < 0;
+		found += n < 0 || strstr(text, part);
+	}
 }
 
-int uevent_wait(int fd, uint64_t deadline_ms)
+int uevent_drain(int fd)
+{
+	bool lost = false;
+
+	return drain(fd, "", &lost);
+}
+
+int uevent_wait(int fd, const char *part, uint64_t deadline_ms)
 {
 	struct pollfd p = { .fd = fd, .events = POLLIN };
+	bool lost = false;
 
 	for (;;) {
 		uint64_t now = clock_ms();
 		int r;
 
-		if (uevent_drain(fd) > 0)
-			return 0;
+		if (drain(fd, part, &lost) > 0)
+			return lost;
 		if (now >= deadline_ms)
 			return -ETIMEDOUT;
 		r = poll(&p, 1, (int)MIN(deadline_ms - now, 60000));

@@ -4,8 +4,8 @@
 
 /*
  * Waiting for devices. The kernel announces every change of a device on a netlink socket. What it
- * says is not parsed: an announcement only means that it's worth looking again. Open the socket
- * before the first look, and none is missed.
+ * says is not believed: an announcement, or one of a kind of devices, only means that it's worth
+ * looking again. Open the socket before the first look, and none is missed.
  */
 
 #include <stdint.h>
@@ -19,10 +19,11 @@ int uevent_drain(int fd);
 /**
  * uevent_wait() - Block until something was announced
  * @fd:		From uevent_open()
+ * @part:	Of the device's path: only those that have it count; "": all
  * @deadline_ms: Of clock_ms()
  *
- * Return: 0, -ETIMEDOUT or another negative errno
+ * Return: 0, 1 when some were lost, -ETIMEDOUT or another negative errno
  */
-int uevent_wait(int fd, uint64_t deadline_ms);
+int uevent_wait(int fd, const char *part, uint64_t deadline_ms);
 
 #endif

@@ -201,7 +201,10 @@ static int add_scratch(const struct container *c, struct storages *st, const cha
 	if (r == 0)
 		r = storages_option(st, "discard");
 	/* It's nearly empty: where what is gets looked up when it's needed. */
-	return r < 0 ? r : storages_option(st, "no_prefetch_block_bitmaps");
+	if (r == 0)
+		r = storages_option(st, "no_prefetch_block_bitmaps");
+	/* The list of what isn't for data, by which damaged files are noticed, is long. */
+	return r < 0 ? r : storages_option(st, "noblock_validity");
 }
 
 static int add_overlay(const struct container *c, struct storages *st, const char *rootfs)

@@ -113,6 +113,8 @@ static int fill_storages(const struct rehearsal *r, struct storages *st)
 	if (code == 0)
 		code = storages_option(st, "no_prefetch_block_bitmaps");
 	if (code == 0)
+		code = storages_option(st, "noblock_validity");
+	if (code == 0)
 		code = storages_add(st, "overlay", "", "", rootfs);
 	for (size_t i = 0; code == 0 && i < ARRAY_SIZE(options); i++)
 		code = storages_option(st, "%s", options[i]);

@@ -150,6 +150,35 @@ has_seen_disks() {
 	until_true 240 has_seen_disks copy 4
 }
 
+@test "devices are as closed in a copy, whose filter is there already, as in a machine that has booted" {
+	# What can be made, and what can be opened of it: type, numbers.
+	local booted devices='n=0
+		while read -r device; do
+			n=$((n + 1))
+			mknod /tmp/$n $device && made=yes || made=no
+			(: </tmp/$n) 2>/dev/null && opened=yes || opened=no
+			echo "$device: $made $opened"
+		done <<-END
+			c 1 3
+			c 1 5
+			c 1 1
+			c 1 2
+			c 5 1
+			c 10 200
+			c 10 229
+			b 254 0
+			b 8 0
+		END'
+	booted=$(podvm run --rm --cap-add MKNOD --no-template "$base" sh -c "$devices")
+	run_named copy --cap-add MKNOD "$base" sh -c "$devices"
+	assert_copy
+	assert_equal "$output" "$booted"
+	assert_match "$output" "c 1 3: yes yes"
+	assert_match "$output" "c 1 1: yes no"
+	assert_match "$output" "b 254 0: yes no"
+	assert_equal "$(grep -c "yes yes" <<<"$output")" 3
+}
+
 @test "a template is made without practice when there is no disk for it" {
 	podvm template rm -a >/dev/null
 	mv "$E2E/cache/scratch" "$E2E/tmp/scratch"

@@ -373,12 +373,15 @@ static void test_a_failure_is_remembered(void **state)
 	struct bed *bed = *state;
 	struct loop_child *child = NULL;
 	struct loop *loop = NULL;
+	bool started = false;
 
 	assert_int_equal(loop_new(&loop), 0);
 	err_set(&bed->e, -EIO, "it broke");
 	template_failed(bed->state, "aa", &bed->e);
-	assert_int_equal(template_wanted(&bed->c, TEMPLATE_NIC_USER, "aa", loop, &child, &bed->e),
-			 0);
+	assert_int_equal(
+		template_wanted(&bed->c, TEMPLATE_NIC_USER, "aa", loop, &started, &child, &bed->e),
+		0);
+	assert_false(started);
 	assert_null(child);
 	loop_free(loop);
 }
