@@ -76,9 +76,7 @@ def tasks(pids):
                 continue
             switches = [int(re.search(rf"^{k}_switches:\s+(\d+)", text, re.M).group(1))
                         for k in ("voluntary_ctxt", "nonvoluntary_ctxt")]
-            thread = re.search(r"Name:\s+(.*)", text).group(1)
-            process = b.comm(pid)
-            name = process if task == str(pid) else f"{process}, {thread}"
+            name = b.comm(pid) + ("" if task == str(pid) else ", other threads")
             found[pid, task] = name, [ms, *switches]
     return found
 
@@ -136,7 +134,7 @@ def main():
         cd.close()
     for key in dict.fromkeys(key for figures in found.values() for key in figures):
         values = {runtime: figures[key] for runtime, figures in found.items() if key in figures}
-        if any(v >= 0.001 for v in values.values()):
+        if any(abs(v) >= 0.005 for v in values.values()):
             report.show(key[0], key[0], values, key[1])
     report.save("bench-idle")
 

@@ -9,6 +9,9 @@
  *  - Under emulation microvm gets PIT, PIC and RTC: the kernel has no paravirtual clock and would
  *    hang calibrating its TSC without a PIT. Under KVM there are kvm-clock, the in-kernel local
  *    APIC with its TSC deadline timer and no use for any of them: three devices less.
+ *  - Under emulation the kernel has to find out how fast the local APIC's timer is, which takes it
+ *    200 ms, and else has the PIT's tick, also while it's idle as soon as it may have a second CPU.
+ *    A machine that boots does without the timer; a template has it, for all its copies.
  *  - Guest memory is memory-backend-ram: anonymous pages that the host allocates when they are
  *    written, 2 MiB at once, because QEMU asks for huge pages. Of a small guest's that would be a
  *    lot for nothing: its memory is a shared memfd, whose pages are small. (A private mapping of
@@ -37,7 +40,7 @@
 #define CMDLINE_MAX	2047
 #define CMDLINE_MMIO	48 /* what QEMU appends for each virtio-mmio device, at most */
 #define GUEST_HZ	250 /* CONFIG_HZ of the guest kernel: its delay loops need no calibration then */
-#define EMULATION_FLAGS "mitigations=off nolapic_timer tsc=reliable no_timer_check noreplace-smp"
+#define EMULATION_FLAGS "mitigations=off tsc=reliable no_timer_check noreplace-smp"
 
 /* A command line under construction; the first failure sticks. */
 struct cmdline {
@@ -103,7 +106,8 @@ char *qemu_kernel_cmdline(const struct qemu_machine *m)
 
 	if (m->accel == VMM_ACCEL_TCG)
 		snprintf(emulation, sizeof(emulation),
-			 " " EMULATION_FLAGS " tsc_early_khz=%u lpj=%u", m->tsc_khz,
+			 " " EMULATION_FLAGS "%s tsc_early_khz=%u lpj=%u",
+			 config->template == VMM_TEMPLATE_NONE ? " nolapic_timer" : "", m->tsc_khz,
 			 m->tsc_khz * (1000 / GUEST_HZ));
 	if (config->max_vcpus > config->vcpus)
 		snprintf(cpus, sizeof(cpus), " maxcpus=%u", config->vcpus);

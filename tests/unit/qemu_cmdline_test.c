@@ -334,6 +334,19 @@ static void test_emulation(void **state)
 	assert_has(args, "\n-sandbox\non,");
 }
 
+/* Its copies are what pods are, and an idle pod isn't to tick. */
+static void test_emulated_template_has_the_timer(void **state)
+{
+	struct bed *bed = *state;
+	_cleanup_(freep) char *boots = qemu_kernel_cmdline(&bed->machine);
+	_cleanup_(freep) char *template = NULL;
+
+	assert_has(boots, " nolapic_timer");
+	bed->config.template = VMM_TEMPLATE_MAKE;
+	template = qemu_kernel_cmdline(&bed->machine);
+	assert_lacks(template, "nolapic_timer");
+}
+
 static void test_kvm(void **state)
 {
 	struct bed *bed = *state;
@@ -435,6 +448,7 @@ int main(void)
 		TEST(test_small_memory_has_small_pages),
 		TEST(test_much_memory_may_have_huge_pages),
 		TEST(test_emulation),
+		TEST(test_emulated_template_has_the_timer),
 		TEST(test_kvm),
 		TEST(test_kernel_command_line),
 		TEST(test_microvm_has_eight_slots),
