@@ -18,7 +18,7 @@ help:
 	@echo 'make demo      all of the above, then run a container in a microVM'
 	@echo 'make test      all of the above, then run all tests'
 	@echo 'make conformance  run critest with runc and podvm on containerd 2; prints a table'
-	@echo 'make bench     measure; prints a table and writes $(BUILD)/bench.json'
+	@echo 'make bench     measure; prints tables and writes $(BUILD)/bench*.json'
 	@echo 'make bench-check  measure what is repeatable; fails when bench/budget.json is exceeded'
 	@echo 'make install   install into DESTDIR/PREFIX (PREFIX is /usr/local)'
 	@echo 'make clean     remove what was built; the kernel stays cached in ~/.cache/podvm'

@@ -1,27 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * A plugin of QEMU 7.2's user-mode emulation that counts the instructions that a program executes,
- * and writes their number into the file that its argument out= names. Debian has no header for it.
+ * and writes their number into the file that its argument out= names.
  */
-#include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
-#define PUBLIC	       __attribute__((visibility("default")))
-#define PLUGIN_VERSION 1
-#define INLINE_ADD_U64 0
-
-struct qemu_plugin_tb;
-
-void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id,
-					   void (*cb)(uint64_t, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *ptr,
-					      uint64_t imm);
-void qemu_plugin_register_atexit_cb(uint64_t id, void (*cb)(uint64_t, void *), void *data);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-
-PUBLIC int qemu_plugin_version = PLUGIN_VERSION;
+#include "plugin.h"
 
 static uint64_t count;
 static pid_t program;

@@ -6,23 +6,10 @@
  */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <stdint.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
-#define PUBLIC	       __attribute__((visibility("default")))
-#define PLUGIN_VERSION 1
-#define INLINE_ADD_U64 0
-
-struct qemu_plugin_tb;
-
-void qemu_plugin_register_vcpu_tb_trans_cb(uint64_t id,
-					   void (*cb)(uint64_t, struct qemu_plugin_tb *));
-void qemu_plugin_register_vcpu_tb_exec_inline(struct qemu_plugin_tb *tb, int op, void *ptr,
-					      uint64_t imm);
-size_t qemu_plugin_tb_n_insns(const struct qemu_plugin_tb *tb);
-
-PUBLIC int qemu_plugin_version = PLUGIN_VERSION;
+#include "plugin.h"
 
 static struct {
 	uint64_t instructions;
