@@ -6,7 +6,6 @@ number of instructions.
 """
 import glob
 import lzma
-import os
 import re
 import subprocess
 import zlib

@@ -11,7 +11,7 @@ import re
 import time
 
 import bed as b
-from bed import BUILD, E2E, SAMPLES
+from bed import E2E, SAMPLES
 
 RUNTIMES = ("boot", "verity", "copy", "runc")
 LAYERS = (1, 10, 100)
