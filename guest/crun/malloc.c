@@ -1,11 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
- * crun's memory. It parses a spec, starts a process and ends: what it frees it would hardly use
- * again, and looking after it was a tenth of an exec. So memory is handed out from the beginning to
- * the end and goes with the process; only the last piece can grow, shrink and go on its own, which
- * is what buffers do. Each piece is preceded by its size. Pages are made by the chunk, because a
- * fault for each takes longer. crun has one thread.
+ * crun's memory. It parses a spec, starts a process and ends: small things that it frees it would
+ * hardly use again, and looking after them was a tenth of an exec. So memory is handed out from the
+ * beginning to the end and goes with the process; only the last piece can grow, shrink and go on
+ * its own. Pages are made by the chunk, because a fault for each takes longer. A large piece is a
+ * mapping of its own, which grows and goes: specs can be long. Before each piece are its size, and
+ * that of its mapping if it has one. crun has one thread.
  */
+#define _GNU_SOURCE
 #include <errno.h>
 #include <stddef.h>
 #include <stdint.h>
@@ -15,7 +17,10 @@
 
 #define ALIGNMENT      ((size_t)16)
 #define CHUNK	       ((size_t)128 << 10)
+#define LARGE	       ((size_t)8 << 10)
+#define PAGE	       ((size_t)4096)
 #define SIZE_OF(piece) (((size_t *)(piece))[-1])
+#define MAPPED(piece)  (((size_t *)(piece))[-2])
 
 static char *next;
 static char *end;
@@ -26,16 +31,50 @@ static void *no_memory(void)
 	return NULL;
 }
 
+static size_t round_up(size_t n, size_t to)
+{
+	return (n + to - 1) & ~(to - 1);
+}
+
+static void *take_large(size_t size)
+{
+	size_t bytes = round_up(size + ALIGNMENT, PAGE);
+	char *mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			     0);
+
+	if (mapping == MAP_FAILED)
+		return no_memory();
+	mapping += ALIGNMENT;
+	SIZE_OF(mapping) = bytes - ALIGNMENT;
+	MAPPED(mapping) = bytes;
+	return mapping;
+}
+
+static void *resize_large(char *old, size_t size)
+{
+	size_t bytes = round_up(size + ALIGNMENT, PAGE);
+	char *mapping = mremap(old - ALIGNMENT, MAPPED(old), bytes, MREMAP_MAYMOVE);
+
+	if (mapping == MAP_FAILED)
+		return no_memory();
+	mapping += ALIGNMENT;
+	SIZE_OF(mapping) = bytes - ALIGNMENT;
+	MAPPED(mapping) = bytes;
+	return mapping;
+}
+
 static void *take(size_t alignment, size_t size)
 {
-	uintptr_t piece = ((uintptr_t)next + ALIGNMENT + alignment - 1) & ~(alignment - 1);
+	uintptr_t piece = round_up((uintptr_t)next + ALIGNMENT, alignment);
 	size_t room;
 
 	if (size > PTRDIFF_MAX / 2 || alignment > PTRDIFF_MAX / 4)
 		return no_memory();
-	size = (size + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
+	if (size >= LARGE && alignment == ALIGNMENT)
+		return take_large(size);
+	size = round_up(size, ALIGNMENT);
 	if (!next || piece > (uintptr_t)end || size > (uintptr_t)end - piece) {
-		room = (size + alignment + ALIGNMENT + CHUNK - 1) & ~(CHUNK - 1);
+		room = round_up(size + alignment + ALIGNMENT, CHUNK);
 		next = mmap(NULL, room, PROT_READ | PROT_WRITE,
 			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
 		if (next == MAP_FAILED) {
@@ -43,10 +82,11 @@ static void *take(size_t alignment, size_t size)
 			return no_memory();
 		}
 		end = next + room;
-		piece = ((uintptr_t)next + ALIGNMENT + alignment - 1) & ~(alignment - 1);
+		piece = round_up((uintptr_t)next + ALIGNMENT, alignment);
 	}
 	next = (char *)piece + size;
 	SIZE_OF(piece) = size;
+	MAPPED(piece) = 0;
 	return (void *)piece;
 }
 
@@ -57,8 +97,13 @@ void *malloc(size_t size)
 
 void free(void *piece)
 {
-	if (piece && (char *)piece + SIZE_OF(piece) == next)
+	int code = errno;
+
+	if (piece && MAPPED(piece))
+		munmap((char *)piece - ALIGNMENT, MAPPED(piece));
+	else if (piece && (char *)piece + SIZE_OF(piece) == next)
 		next = piece;
+	errno = code;
 }
 
 void *calloc(size_t n, size_t size)
@@ -77,18 +122,25 @@ void *realloc(void *old, size_t size)
 	size_t before = old ? SIZE_OF(old) : 0;
 	void *piece;
 
+	if (size > PTRDIFF_MAX / 2)
+		return no_memory();
 	if (old && size <= before)
 		return old;
+	if (old && MAPPED(old))
+		return resize_large(old, size);
 	/* The last one is made longer where it is, if there is room. */
-	if (old && (char *)old + before == next &&
-	    size <= (size_t)(end - (char *)old) - ALIGNMENT) {
-		next = old;
-		SIZE_OF(old) = (size + ALIGNMENT - 1) & ~(ALIGNMENT - 1);
-		next += SIZE_OF(old);
+	if (old && size < LARGE && (char *)old + before == next &&
+	    round_up(size, ALIGNMENT) <= (size_t)(end - (char *)old)) {
+		SIZE_OF(old) = round_up(size, ALIGNMENT);
+		next = (char *)old + SIZE_OF(old);
 		return old;
 	}
 	piece = take(ALIGNMENT, size);
-	return piece && old ? memcpy(piece, old, before) : piece;
+	if (!piece || !old)
+		return piece;
+	memcpy(piece, old, before);
+	free(old);
+	return piece;
 }
 
 int posix_memalign(void **ret, size_t alignment, size_t size)

@@ -41,6 +41,22 @@ teardown_file() {
 	podvm rm oom
 }
 
+@test "an environment of 600 KB, in a small machine" {
+	local i value
+	printf -v value '%060000d' 0
+	for ((i = 0; i < 10; i++)); do
+		echo "LONG$i=$value"
+	done >"$E2E/tmp/env"
+	sed 's/^\[vm\]/&\nmemory = 64M/' "$E2E/podvm.conf" >"$E2E/tmp/small.conf"
+	chmod 600 "$E2E/tmp/small.conf"
+	PODVM_CONFIG=$E2E/tmp/small.conf "$PODVM" run -d --name long --env-file "$E2E/tmp/env" "$base" \
+		sleep 100000
+	# It's parsed again for each process.
+	run -0 podvm exec long sh -c 'echo ${#LONG0} ${#LONG9}'
+	assert_equal "$output" "60000 60000"
+	podvm rm -f long
+}
+
 @test "memory and CPU limits are what the container sees" {
 	run -0 podvm run --rm --memory 100m --cpus 1.5 "$base" sh -c \
 		'cat /sys/fs/cgroup/memory.max /sys/fs/cgroup/cpu.max; nproc'
