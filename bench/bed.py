@@ -241,7 +241,7 @@ class Report:
     def __init__(self, title, columns=("",)):
         self.columns, self.figures, self.machine = columns, {}, machine()
         print(f"{title}:", ", ".join(f"{k} {v}" for k, v in self.machine.items()))
-        print(f"  {'':<54}" + "".join(f"{c:>23}" for c in columns), flush=True)
+        print(f"  {'':<54}" + "".join(f"{c:>26}" for c in columns), flush=True)
 
     def show(self, key, text, values, unit="", note=""):
         """@values: A dictionary; what isn't one is the first column's."""
@@ -249,7 +249,7 @@ class Report:
             values = {self.columns[0]: values}
         self.figures[key] = {"text": text, "unit": unit, "note": note,
                              "values": {c: as_json(v) for c, v in values.items()}}
-        cells = "".join(f"{cell(values.get(c)):>23}" for c in self.columns)
+        cells = "".join(f"{cell(values.get(c)):>26}" for c in self.columns)
         print(f"  {text:<54}{cells} {unit} {note}".rstrip(), flush=True)
 
     def value(self, key, column=None):
