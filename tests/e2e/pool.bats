@@ -181,7 +181,7 @@ run_from_pool() {
 	id=$(create_container "$pod" c 'httpd -f -p 80')
 	start_container "$id"
 	ip=$(cri PodSandboxStatus "{\"pod_sandbox_id\": \"$pod\"}" | jq -r .status.network.ip)
-	until_true 60 curl --noproxy '*' -s "http://$ip/"
+	until_true 60 curl --noproxy '*' -s --max-time 5 "http://$ip/"
 	for pid in "$(guard_of "$pod")" "$(state_of "$pod" vmm_pid)"; do
 		assert_match "$(cat "/proc/$pid/cgroup")" "$CGROUP"
 		assert_equal "$(cat "/proc/$pid/oom_score_adj")" \
