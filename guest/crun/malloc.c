@@ -36,12 +36,8 @@ static size_t round_up(size_t n, size_t to)
 	return (n + to - 1) & ~(to - 1);
 }
 
-static void *take_large(size_t size)
+static void *large(char *mapping, size_t bytes)
 {
-	size_t bytes = round_up(size + ALIGNMENT, PAGE);
-	char *mapping = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
-			     0);
-
 	if (mapping == MAP_FAILED)
 		return no_memory();
 	mapping += ALIGNMENT;
@@ -50,17 +46,19 @@ static void *take_large(size_t size)
 	return mapping;
 }
 
+static void *take_large(size_t size)
+{
+	size_t bytes = round_up(size + ALIGNMENT, PAGE);
+
+	return large(mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0),
+		     bytes);
+}
+
 static void *resize_large(char *old, size_t size)
 {
 	size_t bytes = round_up(size + ALIGNMENT, PAGE);
-	char *mapping = mremap(old - ALIGNMENT, MAPPED(old), bytes, MREMAP_MAYMOVE);
 
-	if (mapping == MAP_FAILED)
-		return no_memory();
-	mapping += ALIGNMENT;
-	SIZE_OF(mapping) = bytes - ALIGNMENT;
-	MAPPED(mapping) = bytes;
-	return mapping;
+	return large(mremap(old - ALIGNMENT, MAPPED(old), bytes, MREMAP_MAYMOVE), bytes);
 }
 
 static void *take(size_t alignment, size_t size)
