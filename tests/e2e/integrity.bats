@@ -174,9 +174,16 @@ as_table() {
 	assert_equal "$(cat "$E2E/tmp/fill")" "$(yes 'fill ok' | head -n 5)"
 }
 
+# is_released FILE: no loop device is made of it, so its file system is complete
+is_released() {
+	[ -z "$(losetup -j "$1")" ]
+}
+
 @test "the file systems are sound, also on the host" {
 	remove_pod "$POD"
 	umount "$SHARED"
+	# Other mount namespaces may have it for a moment longer.
+	until_true 60 is_released "$CONTAINERD/shared.img"
 	e2fsck -fn "$CONTAINERD/shared.img"
 	e2fsck -fn "$CONTAINERD/pvc.img"
 	e2fsck -fn "$K/volumes/kubernetes.io~empty-dir/emptydir/.podvm-volume"
