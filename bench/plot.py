@@ -7,7 +7,6 @@ the median as a line with its value.
 """
 import html
 import json
-import statistics
 import sys
 
 FIGURES = [("ctr_run", "ctr run --rm of true"), ("pod_start", "a pod of CRI with a container")]
@@ -21,29 +20,28 @@ def text(x, y, content, anchor="start", weight="normal"):
             f"{html.escape(content)}</text>")
 
 
-def row(y, name, values, scale):
-    cuts = statistics.quantiles(values, n=10, method="inclusive")
-    low, middle, high = cuts[0], statistics.median(values), cuts[8]
+def row(y, name, value, scale):
+    low, middle, high = value["p10"], value["p50"], value["p90"]
     yield text(LEFT - 8, y + 4, name, "end")
     yield (f'<rect x="{scale(low):.1f}" y="{y - 7}" width="{max(scale(high) - scale(low), 1):.1f}" '
            'height="14" fill="#9ecae1"/>')
-    for v in values:
+    for v in value["samples"]:
         yield f'<circle cx="{scale(v):.1f}" cy="{y}" r="2" fill="#3182bd" fill-opacity="0.6"/>'
     x = scale(middle)
     yield f'<path d="M{x:.1f} {y - 9}V{y + 9}" stroke="#08306b" stroke-width="2"/>'
-    yield text(scale(max(values)) + 8, y + 4, f"{middle:.0f} ms")
+    yield text(scale(max(value["samples"])) + 8, y + 4, f"{middle:.0f} ms")
 
 
 def figure(top, title, values):
-    ways = [(name, values[key]["samples"]) for key, name in WAYS if key in values]
-    limit = max(max(samples) for _, samples in ways) * 1.08
+    ways = [(name, values[key]) for key, name in WAYS if key in values]
+    limit = max(max(value["samples"]) for _, value in ways) * 1.08
 
     def scale(v):
         return LEFT + v / limit * (WIDTH - LEFT - RIGHT)
 
     yield text(LEFT, top + 18, title, weight="bold")
-    for i, (name, samples) in enumerate(ways):
-        yield from row(top + HEAD + i * ROW, name, samples, scale)
+    for i, (name, value) in enumerate(ways):
+        yield from row(top + HEAD + i * ROW, name, value, scale)
     bottom = top + HEAD + len(ways) * ROW - 10
     yield f'<path d="M{LEFT} {top + HEAD - 14}V{bottom}H{WIDTH - RIGHT}" stroke="#888" fill="none"/>'
     yield text(LEFT, bottom + 15, "0")
