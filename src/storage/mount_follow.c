@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/mountinfo.h"
 #include "base/str.h"
+#include "storage/virtiofs.h"
 
 /* Each costs us a descriptor. */
 #define MOUNTS_MAX 512
@@ -100,22 +101,14 @@ int mount_follow_new(const char *source, const char *dir, const char *name, bool
 static int clone_mount(const struct mount_follow *f, uint64_t id, const char *point)
 {
 	_cleanup_(close_fdp) int fd = open(point, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-	struct mount_attr attr = {
-		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
-			    (f->readonly ? MOUNT_ATTR_RDONLY : 0),
-		.propagation = MS_PRIVATE,
-	};
-	_cleanup_(close_fdp) int copy = -EBADF;
 	struct statx st;
 
 	if (fd < 0 || statx(fd, "", AT_EMPTY_PATH, STATX_MNT_ID, &st) < 0)
 		return -errno;
 	if (!(st.stx_mask & STATX_MNT_ID) || st.stx_mnt_id != id)
 		return -ESTALE;
-	copy = open_tree(fd, "", AT_EMPTY_PATH | OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC);
-	if (copy < 0 || mount_setattr(copy, "", AT_EMPTY_PATH, &attr, sizeof(attr)) < 0)
-		return -errno;
-	return TAKE_FD(copy);
+	return virtiofs_clone_mounts(fd, f->readonly ? VIRTIOFS_READONLY_ALL : VIRTIOFS_WRITABLE,
+				     true);
 }
 
 static int attach(const struct mount_follow *f, int copy, const char *part)

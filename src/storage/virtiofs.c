@@ -41,11 +41,10 @@ static int make_target(int dirfd, const char *name, mode_t type)
 	return 0;
 }
 
-/* A detached copy of the mounts at and below the source, with our attributes on all of them. */
-static int clone_mounts(int source_fd, const struct virtiofs_source *s)
+int virtiofs_clone_mounts(int source_fd, enum virtiofs_access access, bool alone)
 {
-	bool all_readonly = s->access == VIRTIOFS_READONLY_ALL;
-	unsigned int recursive = s->alone ? 0 : AT_RECURSIVE;
+	bool all_readonly = access == VIRTIOFS_READONLY_ALL;
+	unsigned int recursive = alone ? 0 : AT_RECURSIVE;
 	struct mount_attr top = { .attr_set = MOUNT_ATTR_RDONLY };
 	struct mount_attr all = {
 		.attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV |
@@ -57,7 +56,7 @@ static int clone_mounts(int source_fd, const struct virtiofs_source *s)
 
 	if (fd < 0 || mount_setattr(fd, "", AT_EMPTY_PATH | recursive, &all, sizeof(all)) < 0)
 		return -errno;
-	if (s->access == VIRTIOFS_READONLY &&
+	if (access == VIRTIOFS_READONLY &&
 	    mount_setattr(fd, "", AT_EMPTY_PATH, &top, sizeof(top)) < 0)
 		return -errno;
 	return TAKE_FD(fd);
@@ -100,7 +99,7 @@ static int copy_mounts(struct copy *c)
 
 	if (source_fd < 0)
 		return source_fd;
-	fd = clone_mounts(source_fd, c->source);
+	fd = virtiofs_clone_mounts(source_fd, c->source->access, c->source->alone);
 	return fd < 0 ? err_errno(c->e, fd, "cannot bind mount %s", c->source->path) : fd;
 }
 

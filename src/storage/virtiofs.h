@@ -74,6 +74,16 @@ int virtiofs_share_add_from(const struct virtiofs_source *source, const char *di
 			    struct err *e);
 
 /**
+ * virtiofs_clone_mounts() - A detached copy of what is mounted somewhere, with our attributes
+ * @source_fd:	The place
+ * @access:	What the guest may do with it
+ * @alone:	Without what is mounted below it
+ *
+ * Return: Descriptor or a negative errno
+ */
+int virtiofs_clone_mounts(int source_fd, enum virtiofs_access access, bool alone);
+
+/**
  * virtiofs_refuse_root() - Whether something is the host's root directory, which isn't shared
  * @source:	Directory or file of the host; symbolic links are followed
  * @e:		Says so
