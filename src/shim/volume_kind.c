@@ -130,13 +130,13 @@ static bool only_directories(int fd, unsigned int depth)
 }
 
 /* Files that were put there before anything else was: afterwards there is our disk. */
-static int look_for_files(const char *path, bool *ret, struct err *e)
+static int look_for_files(const char *path, unsigned int depth, bool *ret, struct err *e)
 {
 	int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
 
 	if (dir < 0)
 		return err_errno(e, -errno, "cannot open %s", path);
-	*ret = !only_directories(dir, DEPTH_MAX);
+	*ret = !only_directories(dir, depth);
 	return 0;
 }
 
@@ -153,7 +153,7 @@ static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret
 		return err_oom(e);
 	if (fstat(fd, &st) < 0 || fstatfs(fd, &fs) < 0 || stat(above, &up) < 0)
 		return err_errno(e, -errno, "cannot look at %s", path);
-	r = look_for_files(path, &ret->files, e);
+	r = look_for_files(path, DEPTH_MAX, &ret->files, e);
 	if (r < 0)
 		return r;
 	ret->dev = st.st_dev;
@@ -177,12 +177,11 @@ static int look_at_empty_dir(const char *path, int fd, struct volume_source *ret
 static int look_at_own_volume(const char *path, const struct stat *st, struct volume_source *ret,
 			      struct err *e)
 {
-	int dir = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+	bool filled = false;
+	int r = look_for_files(path, 0, &filled, e);
 
-	if (dir < 0)
-		return err_errno(e, -errno, "cannot open %s", path);
-	if (!only_directories(dir, 0))
-		return 0;
+	if (r < 0 || filled)
+		return r;
 	ret->kind = VOLUME_EMPTYDIR;
 	ret->own = true;
 	ret->mode = st->st_mode & 07777;
