@@ -195,16 +195,8 @@ static int add_scratch(const struct container *c, struct storages *st, const cha
 		return r < 0 ? r : storages_option(st, "mode=0755");
 	}
 	addr = disk_set_addr(c->disks, c->config->n_disks);
-	r = storages_add(st, addr->driver, addr->source, "ext4", path);
-	if (r == 0)
-		r = storages_name(st, CONTAINER_LAYER);
-	if (r == 0)
-		r = storages_option(st, "discard");
-	/* It's nearly empty: where what is gets looked up when it's needed. */
-	if (r == 0)
-		r = storages_option(st, "no_prefetch_block_bitmaps");
-	/* The list of what isn't for data, by which damaged files are noticed, is long. */
-	return r < 0 ? r : storages_option(st, "noblock_validity");
+	r = storages_scratch(st, addr, path);
+	return r < 0 ? r : storages_name(st, CONTAINER_LAYER);
 }
 
 static int add_overlay(const struct container *c, struct storages *st, const char *rootfs)
@@ -219,19 +211,11 @@ static int add_overlay(const struct container *c, struct storages *st, const cha
 	r = add_layers(c, st, &lower);
 	if (r == 0 && writable)
 		r = add_scratch(c, st, scratch);
+	if (r == 0 && !buf_cstr(&lower))
+		r = -ENOMEM;
 	if (r == 0)
-		r = storages_add(st, "overlay", "", "", rootfs);
-	if (r == 0)
-		r = buf_cstr(&lower) ? storages_option(st, "%s", buf_cstr(&lower)) : -ENOMEM;
-	/* One device and one inode number for a file, in stat() as in readdir(). */
-	if (r == 0)
-		r = storages_option(st, "xino=on");
-	if (r < 0 || !writable)
-		return r < 0 ? r : storages_option(st, "ro");
-	r = storages_option(st, "upperdir=%s/upper", scratch);
-	if (r == 0)
-		r = storages_option(st, "workdir=%s/work", scratch);
-	if (r == 0 && c->config->directories)
+		r = storages_overlay(st, buf_cstr(&lower), writable ? scratch : NULL, rootfs);
+	if (r == 0 && writable && c->config->directories)
 		storages_directories(st, c->config->directories);
 	return r;
 }

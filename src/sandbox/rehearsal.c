@@ -90,35 +90,19 @@ static int make_spec(struct rehearsal *r, struct err *e)
 	return code < 0 ? code : oci_exec_build(r->spec, &x, &nobody, &r->process, e);
 }
 
-static int add_disk(const struct rehearsal *r, int i, const char *fstype, const char *point,
-		    const char *option, struct storages *st)
-{
-	const struct vmm_disk_addr *addr = &r->disks[i].addr;
-	int code = storages_add(st, addr->driver, addr->source, fstype, point);
-
-	return code < 0 ? code : storages_option(st, "%s", option);
-}
-
 /* As container.c has them made for one with one image. */
 static int fill_storages(const struct rehearsal *r, struct storages *st)
 {
-	static const char *const options[] = { "lowerdir=" IMAGE, "xino=on",
-					       "upperdir=" SCRATCH "/upper",
-					       "workdir=" SCRATCH "/work" };
 	_cleanup_(freep) char *rootfs = str_printf(CONTAINER_ROOTFS, ID);
-	int code = rootfs ? add_disk(r, DISK_IMAGE, "erofs", IMAGE, "ro", st) : -ENOMEM;
+	const struct vmm_disk_addr *image = &r->disks[DISK_IMAGE].addr;
+	int code = rootfs ? storages_add(st, image->driver, image->source, "erofs", IMAGE)
+			  : -ENOMEM;
 
 	if (code == 0)
-		code = add_disk(r, DISK_SCRATCH, "ext4", SCRATCH, "discard", st);
+		code = storages_option(st, "ro");
 	if (code == 0)
-		code = storages_option(st, "no_prefetch_block_bitmaps");
-	if (code == 0)
-		code = storages_option(st, "noblock_validity");
-	if (code == 0)
-		code = storages_add(st, "overlay", "", "", rootfs);
-	for (size_t i = 0; code == 0 && i < ARRAY_SIZE(options); i++)
-		code = storages_option(st, "%s", options[i]);
-	return code;
+		code = storages_scratch(st, &r->disks[DISK_SCRATCH].addr, SCRATCH);
+	return code < 0 ? code : storages_overlay(st, "lowerdir=" IMAGE, SCRATCH, rootfs);
 }
 
 /* ---- what happens ---- */

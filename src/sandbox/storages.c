@@ -76,6 +76,35 @@ int storages_name(struct storages *st, const char *name)
 	return 0;
 }
 
+int storages_scratch(struct storages *st, const struct vmm_disk_addr *disk, const char *path)
+{
+	int r = storages_add(st, disk->driver, disk->source, "ext4", path);
+
+	if (r == 0)
+		r = storages_option(st, "discard");
+	/* It's nearly empty: where what is gets looked up when it's needed. */
+	if (r == 0)
+		r = storages_option(st, "no_prefetch_block_bitmaps");
+	/* The list of what isn't for data, by which damaged files are noticed, is long. */
+	return r < 0 ? r : storages_option(st, "noblock_validity");
+}
+
+int storages_overlay(struct storages *st, const char *lower, const char *scratch,
+		     const char *rootfs)
+{
+	int r = storages_add(st, "overlay", "", "", rootfs);
+
+	if (r == 0)
+		r = storages_option(st, "%s", lower);
+	/* One device and one inode number for a file, in stat() as in readdir(). */
+	if (r == 0)
+		r = storages_option(st, "xino=on");
+	if (r < 0 || !scratch)
+		return r < 0 ? r : storages_option(st, "ro");
+	r = storages_option(st, "upperdir=%s/upper", scratch);
+	return r < 0 ? r : storages_option(st, "workdir=%s/work", scratch);
+}
+
 void storages_part(struct storages *st, unsigned int number, const struct disk_part *part)
 {
 	struct item *it = last(st);

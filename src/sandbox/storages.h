@@ -20,6 +20,7 @@
 #include "base/str.h"
 #include "proto/agent.pb-c.h"
 #include "storage/parts.h"
+#include "vmm/vmm.h"
 
 /**
  * struct storages - Mounts
@@ -46,6 +47,28 @@ int storages_option(struct storages *st, const char *fmt, ...)
  * @part:	The part; borrowed
  */
 void storages_part(struct storages *st, unsigned int number, const struct disk_part *part);
+
+/**
+ * storages_scratch() - Append the file system that a container writes to
+ * @st:		Storages
+ * @disk:	A disk of scratch_create()
+ * @path:	Where it's mounted
+ *
+ * Return: 0 or -ENOMEM
+ */
+int storages_scratch(struct storages *st, const struct vmm_disk_addr *disk, const char *path);
+
+/**
+ * storages_overlay() - Append a container's root file system
+ * @st:		Storages
+ * @lower:	Its layers, the option lowerdir=
+ * @scratch:	Where storages_scratch() is mounted, NULL: nothing can be written
+ * @rootfs:	Where it's mounted
+ *
+ * Return: 0 or -ENOMEM
+ */
+int storages_overlay(struct storages *st, const char *lower, const char *scratch,
+		     const char *rootfs);
 
 /** storages_name() - What statistics call the one that was added last. Return: 0 or -ENOMEM */
 int storages_name(struct storages *st, const char *name);
