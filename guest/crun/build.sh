@@ -2,7 +2,7 @@
 # Builds the guest's crun from Debian's source package, as one static program, and prints the
 # directory that holds it:
 #
-#   crun      stripped static-pie ELF program
+#   crun      stripped static ELF program
 #   info      KEY=VALUE lines: source_version, compiler, patches, libraries (the packages linked into it)
 #
 # The result is cached under ${PODVM_CACHE:-${XDG_CACHE_HOME:-~/.cache}/podvm}/crun/ by a hash of
@@ -11,10 +11,13 @@ set -euo pipefail
 
 # Packages whose static libraries become part of it.
 readonly LIBRARIES=(libc6-dev libcap-dev libseccomp-dev libyajl-dev)
-# Small, because each start reads it from the guest's disk, with what Debian hardens programs with.
-readonly FLAGS="-Os -flto=auto -fPIE -ffunction-sections -fdata-sections -fstack-protector-strong
+# Small, because each start reads it from the guest's disk, with what Debian hardens programs with, but
+# at a fixed address, as runc is: a start has nothing to relocate, and an emulator that has translated
+# the program needn't do it again for each other address.
+readonly FLAGS="-Os -flto=auto -fno-pie -ffunction-sections -fdata-sections -fstack-protector-strong
 	-fstack-clash-protection -D_FORTIFY_SOURCE=2 -Wformat -Werror=format-security"
-readonly LINK_FLAGS="-static-pie -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now"
+# (libtool keeps -static for itself.)
+readonly LINK_FLAGS="--static -no-pie -Wl,--gc-sections -Wl,-z,relro -Wl,-z,now"
 # The guest has no systemd, nothing is checkpointed in it, and a static program loads no libraries.
 readonly OPTIONS="--disable-systemd --disable-criu --disable-dl --disable-shared --enable-static
 	--disable-maintainer-mode --disable-dependency-tracking"
