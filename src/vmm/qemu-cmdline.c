@@ -34,13 +34,14 @@
 
 #include "vmm/qemu.h"
 
-#define MICROVM_SLOTS	8
-#define SMALL_MEMORY	(256ULL << 20) /* without huge pages */
-#define TB_SIZE_MIB	256
-#define CMDLINE_MAX	2047
-#define CMDLINE_MMIO	48 /* what QEMU appends for each virtio-mmio device, at most */
-#define GUEST_HZ	250 /* CONFIG_HZ of the guest kernel: its delay loops need no calibration then */
-#define EMULATION_FLAGS "mitigations=off tsc=reliable no_timer_check noreplace-smp"
+#define MICROVM_SLOTS 8
+#define SMALL_MEMORY  (256ULL << 20) /* without huge pages */
+#define TB_SIZE_MIB   256
+#define CMDLINE_MAX   2047
+#define CMDLINE_MMIO  48 /* what QEMU appends for each virtio-mmio device, at most */
+#define GUEST_HZ      250 /* CONFIG_HZ of the guest kernel: its delay loops need no calibration then */
+#define EMULATION_FLAGS \
+	"mitigations=off tsc=reliable no_timer_check noreplace-smp lapic_timer_khz=1000000"
 
 /* A command line under construction; the first failure sticks. */
 struct cmdline {
@@ -106,8 +107,7 @@ char *qemu_kernel_cmdline(const struct qemu_machine *m)
 
 	if (m->accel == VMM_ACCEL_TCG)
 		snprintf(emulation, sizeof(emulation),
-			 " " EMULATION_FLAGS "%s tsc_early_khz=%u lpj=%u",
-			 config->template == VMM_TEMPLATE_NONE ? " nolapic_timer" : "", m->tsc_khz,
+			 " " EMULATION_FLAGS " tsc_early_khz=%u lpj=%u", m->tsc_khz,
 			 m->tsc_khz * (1000 / GUEST_HZ));
 	if (config->max_vcpus > config->vcpus)
 		snprintf(cpus, sizeof(cpus), " maxcpus=%u", config->vcpus);

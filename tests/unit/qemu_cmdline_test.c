@@ -330,21 +330,9 @@ static void test_emulation(void **state)
 	assert_has(args, "\n-cpu\nmax,-erms\n");
 	assert_has(args, "pit=on,pic=on,rtc=on");
 	assert_has(args, " mitigations=off ");
+	assert_has(args, " lapic_timer_khz=1000000 ");
 	assert_has(args, " tsc_early_khz=2500000 lpj=10000000");
 	assert_has(args, "\n-sandbox\non,");
-}
-
-/* Its copies are what pods are, and an idle pod isn't to tick. */
-static void test_emulated_template_has_the_timer(void **state)
-{
-	struct bed *bed = *state;
-	_cleanup_(freep) char *boots = qemu_kernel_cmdline(&bed->machine);
-	_cleanup_(freep) char *template = NULL;
-
-	assert_has(boots, " nolapic_timer");
-	bed->config.template = VMM_TEMPLATE_MAKE;
-	template = qemu_kernel_cmdline(&bed->machine);
-	assert_lacks(template, "nolapic_timer");
 }
 
 static void test_kvm(void **state)
@@ -448,7 +436,6 @@ int main(void)
 		TEST(test_small_memory_has_small_pages),
 		TEST(test_much_memory_may_have_huge_pages),
 		TEST(test_emulation),
-		TEST(test_emulated_template_has_the_timer),
 		TEST(test_kvm),
 		TEST(test_kernel_command_line),
 		TEST(test_microvm_has_eight_slots),
