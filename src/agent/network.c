@@ -383,10 +383,13 @@ static int add_neighbor(int fd, struct link_list *links, const Podvm__Agent__V1_
 
 int network_configure(const Podvm__Agent__V1__ConfigureSandboxRequest *req, struct err *e)
 {
-	_cleanup_(close_fdp) int fd = nl_open();
+	_cleanup_(close_fdp) int fd = -EBADF;
 	struct link_list links;
 	int r;
 
+	if (req->n_interfaces + req->n_neighbors + req->n_routes == 0)
+		return 0;
+	fd = nl_open();
 	if (fd < 0)
 		return err_errno(e, fd, "cannot open a netlink socket");
 	r = list_links(fd, &links);

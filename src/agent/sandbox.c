@@ -143,7 +143,7 @@ static int hold_pid_namespace(struct agent *a, struct err *e)
 	return 0;
 }
 
-static int configure(struct agent *a, const PB(ConfigureSandboxRequest) * req, struct err *e)
+int sandbox_configure(struct agent *a, const PB(ConfigureSandboxRequest) * req, struct err *e)
 {
 	int r = 0;
 
@@ -174,7 +174,7 @@ HANDLER(serve_configure_sandbox)
 				  "the sandbox has been configured already");
 		return;
 	}
-	if (configure(a, req, &e) < 0) {
+	if (sandbox_configure(a, req, &e) < 0) {
 		log_error("cannot configure the sandbox", "error=\"%s\"", e.msg);
 		ttrpc_reply_err(call, &e);
 		return;
