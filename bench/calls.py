@@ -2,10 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """QEMU, with a relay on the agent's channel that says what each call costs the guest.
 
-Stands for QEMU in podvm.conf. Beside it lie count.so (guest_count.c), and `calls`, where each call
-of the agent that has been answered becomes a line: its name, the instructions that the guest has
-executed from the request to the answer, and what it has executed until then since QEMU has started,
-instructions and blocks of code that are different.
+Stands for QEMU in podvm.conf. Beside it lie count.so (guest_count.c), `entry`, which says where crun
+begins, and `calls`, where each call of the agent that has been answered becomes a line: its name, the
+instructions that the guest has executed from the request to the answer, what it has executed until
+then since QEMU has started, instructions and blocks of code that are different, and the
+instructions since crun has begun, 0 if that was before the request.
 """
 import mmap
 import os
@@ -41,7 +42,7 @@ def method(request):
 class Relay:
     def __init__(self, host, guest, count):
         self.host, self.guest = host, guest
-        self.count = mmap.mmap(os.open(count, os.O_RDONLY), 16, prot=mmap.PROT_READ)
+        self.count = mmap.mmap(os.open(count, os.O_RDONLY), 24, prot=mmap.PROT_READ)
         self.began = {}
         self.log = open(f"{HERE}/calls", "a")
 
@@ -50,12 +51,13 @@ class Relay:
             length, stream, kind = struct.unpack_from(">IIB", data)
             if len(data) < 10 + length:
                 return
-            now, blocks = struct.unpack("<QQ", self.count[:16])
+            now, blocks, crun = struct.unpack("<QQQ", self.count[:24])
             if request and kind == REQUEST:
                 self.began[stream] = method(bytes(data[10:10 + length])), now
             elif not request and kind == RESPONSE and stream in self.began:
                 name, began = self.began.pop(stream)
-                self.log.write(f"{name} {now - began} {now} {blocks}\n")
+                crun = now - crun if crun > began else 0
+                self.log.write(f"{name} {now - began} {now} {blocks} {crun}\n")
                 self.log.flush()
             del data[:10 + length]
 
@@ -88,10 +90,12 @@ def main():
         os.execvp(QEMU, [QEMU] + args)
     count = f"{HERE}/count"
     with open(count, "wb") as f:
-        f.write(bytes(16))
+        f.write(bytes(24))
+    with open(f"{HERE}/entry", encoding="ascii") as f:
+        plugin = f"{HERE}/count.so,out={count},entry={f.read()}"
     if os.fork():
         # Counted instructions are also the guest's time, so that the number of its ticks is fixed.
-        os.execvp(QEMU, [QEMU] + args + ["-icount", "shift=0", "-plugin", f"{HERE}/count.so,out={count}"])
+        os.execvp(QEMU, [QEMU] + args + ["-icount", "shift=0", "-plugin", plugin])
     theirs.close()
     Relay(socket.socket(fileno=agent), ours, count).run()
 
