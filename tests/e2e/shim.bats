@@ -73,6 +73,17 @@ delete_stopped() {
 	assert_equal "${#lines[@]}" 1
 }
 
+@test "ctr's rules for devices open what every container may use, and what it's given" {
+	local try='for d in "1 3" "1 1" "10 229"; do
+			mknod "/tmp/$d" c $d && (: <"/tmp/$d") 2>/dev/null && echo "$d"
+		done
+		true'
+	run -0 --separate-stderr ctr_run --rm $image t22 sh -c "$try"
+	assert_equal "$output" "1 3"
+	run -0 --separate-stderr ctr_run --rm --device /dev/fuse $image t23 sh -c "$try"
+	assert_equal "$output" $'1 3\n10 229'
+}
+
 @test "a terminal" {
 	run -5 script -qec "$CONTAINERD/bin/ctr -a $CONTAINERD/c.sock run --rm -t --runtime $runtime $image t3 sh -c 'tty; exit 5'" /dev/null
 	assert_match "$output" /dev/pts/0

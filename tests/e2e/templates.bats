@@ -128,16 +128,17 @@ unique='cat /proc/sys/kernel/random/boot_id /proc/sys/kernel/random/uuid
 	run -0 podvm template verify
 }
 
-# What is left of a container when it has gone: cgroups, disks, lines of the agent in the log.
+# What is left of a container and an identity when they have gone: cgroups, disks, interfaces, lines of
+# the agent in the log.
 traces='dmesg | grep podvm-agent: | grep -v msg=.ready
-	cut -f 1,3 /proc/cgroups; ls /sys/block /sys/class/scsi_device'
+	cut -f 1,3 /proc/cgroups; ls /sys/block /sys/class/scsi_device /sys/class/net'
 
 # has_seen_disks CONTAINER NUMBER: so many have come, as the kernel's log in its output tells
 has_seen_disks() {
 	[ "$(podvm logs "$1" | grep -c "Attached SCSI disk")" -ge "$2" ]
 }
 
-@test "nothing is left in a copy of the container that its template has started for practice" {
+@test "nothing is left in a copy of what its template has practised" {
 	local booted
 	booted=$(podvm run --rm --privileged --no-template "$base" sh -c "$traces")
 	assert_match "$booted" "memory"
