@@ -83,6 +83,7 @@ static int fill_config(const struct config *config, enum template_nic nic, const
 		.vcpus = config->vcpus,
 		.memory = config->memory,
 		.templates = templates,
+		.maker = "/proc/self/exe",
 	};
 	if (r == 0)
 		r = machine_default(config, c, e);
@@ -142,7 +143,7 @@ static int pool_machine(struct cli *cli, int argc, char **argv)
 	if (r == 0)
 		r = guard(&cli->config, net, &e);
 	err_stage(&e, "pool");
-	if (r == -ENOENT)
+	if (r == -EAGAIN)
 		log_info("a machine of the pool waits for its template", "network=%s", net);
 	else if (r < 0)
 		return cli_fail(&e);

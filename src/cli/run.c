@@ -398,6 +398,7 @@ static int run_machine(struct run *run, int *code, struct err *e)
 		return err_oom(e);
 	if (config->template_enabled == CONFIG_YES && !run->options.no_template)
 		c.sandbox.templates = templates;
+	c.sandbox.maker = "/proc/self/exe";
 	r = fill_machine(run, &c.sandbox, e);
 	if (r == 0 && run->plan.n_shares > 0)
 		r = private_mounts(e);

@@ -125,7 +125,7 @@ struct pool_ready {
  * @c:		Sandbox that it's for: its run directory, network and shares are not used
  * @nic:	Its network device
  * @service:	Connection to the service
- * @e:		What failed, -ENOENT: there is no template yet, it's being made
+ * @e:		What failed, -EAGAIN: there is no template yet, it's being made
  *
  * Blocks with a loop of its own, and moves this process into a network namespace of its own.
  *

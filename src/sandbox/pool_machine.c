@@ -354,7 +354,7 @@ static int start_machine(struct guard *g, struct err *e)
 	return r < 0 ? err_oom(e) : vmm_start(g->vmm, &config, on_started, g, e);
 }
 
-/* Without one that can be used there is nothing to do but to have it made. */
+/* Without one that can be used there is nothing to do but to have it made: -EAGAIN. */
 static int find_template(struct guard *g, struct err *e)
 {
 	_cleanup_(buf_done) struct buf text = { 0 };
@@ -375,7 +375,7 @@ static int find_template(struct guard *g, struct err *e)
 		if (maker)
 			(void)loop_run_until(g->loop, &started, MAKER_TIMEOUT_MS);
 		loop_child_free(maker);
-		return err_set(e, -ENOENT, "there is no template yet");
+		return err_set(e, -EAGAIN, "there is no template yet");
 	}
 	return e->code ? r : err_errno(e, r, "the template can't be used");
 }

@@ -64,7 +64,8 @@ struct sandbox_share {
  * @shared_pid:	The guest keeps a PID namespace for all containers
  * @state_dir:	Where what was found out about the machine is remembered
  * @templates:	Directory of the templates, see template.h; NULL: it boots
- * @config_file: Configuration of whoever makes one, NULL: that of the environment
+ * @maker:	The program podvm, which makes one; NULL: that in PATH
+ * @config_file: Its configuration, NULL: that of the environment
  * @agent_timeout_ms: How long the agent may not answer before the guest is given up
  * @uid_base:	First of the users that monitors run as (monitor_uid.h), 0: as we do
  * @boot_timeout_ms: Deadline from the start of the monitor to the agent's first answer
@@ -92,6 +93,7 @@ struct sandbox_config {
 	bool shared_pid;
 	const char *state_dir;
 	const char *templates;
+	const char *maker;
 	const char *config_file;
 	uint64_t agent_timeout_ms;
 	uid_t uid_base;

@@ -324,7 +324,7 @@ int template_wanted(const struct sandbox_config *c, enum template_nic nic, const
 		r = maker_environment(c, &environment);
 	if (r < 0)
 		return err_oom(e);
-	s.path = "podvm";
+	s.path = c->maker ? c->maker : "podvm";
 	s.argv = argv.v;
 	s.envp = environment.v;
 	s.cwd = "/";

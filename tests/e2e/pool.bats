@@ -269,6 +269,13 @@ run_from_pool() {
 	run_from_pool --rm "$base" echo hello
 }
 
+@test "the service has templates made, whatever is in PATH" {
+	stop_pool
+	podvm template rm -a >/dev/null
+	PATH=/usr/sbin:/usr/bin:/sbin:/bin start_pool
+	until_true 240 is_full
+}
+
 # ---- the service ----
 
 @test "nothing to keep, or no room for it" {
