@@ -23,8 +23,8 @@ report = None
 class Bed:
     """A configuration of our own: state and caches in a temporary directory."""
 
-    def __init__(self, templates=False, vmm=None, memory="256M"):
-        """@vmm: A program that starts QEMU with other arguments."""
+    def __init__(self, templates=False, vmm=None, memory="256M", pool=0):
+        """@vmm: A program that starts QEMU with other arguments. @pool: How many machines may wait."""
         self.dir = tempfile.mkdtemp(prefix="pvbench.", dir="/tmp")
         os.chmod(self.dir, 0o711)
         keys = {}
@@ -35,13 +35,20 @@ class Bed:
             keys = {"accel": "tcg", "binary": f"{self.dir}/qemu", "uid_base": 0}
         self.config = f"{self.dir}/podvm.conf"
         b.write_config(self.config, self.dir, vm={"memory": memory}, vmm=keys,
-                       template={"enabled": "yes" if templates else "no"})
+                       template={"enabled": "yes" if templates else "no"}, pool={"size_user": pool})
 
     def podvm(self, *args, log=None, **kwargs):
         command = [PODVM] + (["--log-level", log] if log else []) + list(args)
         kwargs.setdefault("timeout", 600)
         return subprocess.run(command, env=dict(os.environ, PODVM_CONFIG=self.config),
                               capture_output=True, **kwargs)
+
+    def start_pool(self):
+        """Until a machine waits; the process that has to be ended."""
+        pool = subprocess.Popen([PODVM, "pool", "run"], env=dict(os.environ, PODVM_CONFIG=self.config),
+                                stdin=subprocess.DEVNULL)
+        b.wait_until(lambda: json.loads(check(self.podvm("pool", "status", "--json")).stdout), "the pool")
+        return pool
 
     def sleep(self, base, *args):
         """A container that does nothing: its name, and the process that has its machine."""
@@ -93,10 +100,10 @@ def boot_instructions(base):
                 f"least of 5, most {max(values) / 1e6:.1f}e6")
 
 
-def counting_bed(templates):
+def counting_bed(templates, pool=0):
     """One where calls.py stands for QEMU."""
     with open(f"{HERE}/calls.py") as f:
-        bed = Bed(templates, vmm=f.read())
+        bed = Bed(templates, vmm=f.read(), pool=pool)
     b.run("gcc", "-O2", "-shared", "-fPIC", "-o", f"{bed.dir}/count.so", f"{HERE}/guest_count.c")
     crun = b.run(f"{HERE}/../guest/crun/build.sh").strip()
     with open(f"{crun}/crun", "rb") as f, open(f"{bed.dir}/entry", "w", encoding="ascii") as entry:
@@ -149,6 +156,26 @@ def copy_calls(base):
     report.show("copy_crun", "... of these crun's, from its first one on", {"copy": crun / 1e6}, "e6")
     report.show("copy_start", "instructions from its start to the container's", {"copy": total / 1e6}, "e6")
     report.show("copy_blocks", "... different blocks of code, all to be translated", {"copy": blocks})
+
+
+def pool_calls(base):
+    """What a machine of the pool has left to do for the first time, its network included."""
+    bed = counting_bed(templates=True, pool=1)
+    check(bed.podvm("template", "create"))
+    os.remove(f"{bed.dir}/calls")
+    pool = bed.start_pool()
+    practised = read_calls(bed)["PrepareTemplate"][0]
+    run = check(bed.podvm("run", "--rm", "--timings", base, "true"))
+    calls = read_calls(bed)
+    pool.terminate()
+    pool.wait()
+    bed.close()
+    if b"machine of the pool" not in run.stderr:
+        raise RuntimeError("it isn't of the pool: " + run.stderr.decode())
+    report.show("pool_practice", "instructions of practice", {"pool": practised[0] / 1e6}, "e6")
+    report.show("pool_create", "instructions of CreateContainer", {"pool": calls["CreateContainer"][0][0] / 1e6}, "e6")
+    report.show("pool_blocks", "blocks of code that practice hasn't had translated, until it's started",
+                {"pool": calls["StartContainer"][0][2] - practised[2]})
 
 
 def stock_instructions():
@@ -335,9 +362,9 @@ def model():
 
 
 def start_report():
-    """Columns: a machine that boots, or neither; and a copy of a template."""
+    """Columns: a machine that boots, or neither; a copy of a template; and one of the pool."""
     global report
-    report = b.Report("PodVM", ("boot", "copy"))
+    report = b.Report("PodVM", ("boot", "copy", "pool"))
     return report
 
 
@@ -348,6 +375,7 @@ def main():
     boot_instructions(base)
     guest_calls(base)
     copy_calls(base)
+    pool_calls(base)
     b.attempt(stock_instructions)
     boot_accesses(base)
     b.attempt(host_syscalls, base)

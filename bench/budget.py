@@ -22,6 +22,7 @@ def measure():
     bench.boot_instructions(base)
     bench.guest_calls(base)
     bench.copy_calls(base)
+    bench.pool_calls(base)
     bench.boot_accesses(base)
     bench.copy_accesses(base)
     bed.attempt(bench.host_syscalls, base)

@@ -88,7 +88,7 @@ def main():
     # QEMU is also asked what it can do.
     if agent is None:
         os.execvp(QEMU, [QEMU] + args)
-    count = f"{HERE}/count"
+    count = f"{HERE}/count.{os.getpid()}"
     with open(count, "wb") as f:
         f.write(bytes(24))
     with open(f"{HERE}/entry", encoding="ascii") as f:

@@ -30,6 +30,7 @@
  * struct rehearsal - One that is under way
  * @call:	To be answered
  * @server, @client: The connection to ourselves
+ * @file:	A small file of its container
  * @step:	Whose answer is awaited
  * @why:	The first failure
  * @sequence, @level: What they were before
@@ -40,6 +41,7 @@ struct rehearsal {
 	const PB(PrepareTemplateRequest) * req;
 	struct ttrpc_server *server;
 	struct ttrpc_client *client;
+	char *file;
 	size_t step;
 	struct err why;
 	uint64_t sequence;
@@ -113,6 +115,7 @@ static int work_identity(void *arg, struct err *e)
 /* ---- what is asked ---- */
 
 union request {
+	PB(WriteFileRequest) file;
 	PB(ContainerRequest) container;
 	PB(ExecRequest) exec;
 	PB(ProcessRequest) process;
@@ -120,6 +123,20 @@ union request {
 	PB(ReadOutputRequest) output;
 	PB(SignalRequest) signal;
 };
+
+/* One that the container mounts; it goes with the container. */
+static const ProtobufCMessage *ask_file(const struct rehearsal *r, union request *m)
+{
+	static uint8_t text[] = "127.0.0.1 localhost\n";
+
+	podvm__agent__v1__write_file_request__init(&m->file);
+	m->file.path = (char *)r->file;
+	m->file.data.data = text;
+	m->file.data.len = sizeof(text) - 1;
+	m->file.mode = 0644;
+	m->file.last = true;
+	return &m->file.base;
+}
 
 static const ProtobufCMessage *ask_create(const struct rehearsal *r, union request *m)
 {
@@ -191,6 +208,7 @@ static const struct {
 	const char *method;
 	const ProtobufCMessage *(*ask)(const struct rehearsal *r, union request *m);
 } steps[] = {
+	{ "WriteFile", ask_file },
 	{ "CreateContainer", ask_create },
 	{ "StartContainer", ask_container },
 	{ "Exec", ask_exec },
@@ -231,6 +249,7 @@ static void rehearsal_free(struct rehearsal *r)
 {
 	ttrpc_client_free(r->client);
 	ttrpc_server_free(r->server);
+	free(r->file);
 	free(r);
 }
 
@@ -281,7 +300,7 @@ static void on_answer(void *data, const ProtobufCMessage *msg, const struct err 
 		r->why = *e;
 		err_wrap(&r->why, "%s", steps[r->step].method);
 	}
-	if (last || r->a->n_containers == 0) {
+	if (last || (e && r->a->n_containers == 0)) {
 		finish(r);
 		return;
 	}
@@ -334,7 +353,13 @@ void rehearsal_run(struct agent *a, struct ttrpc_call *call)
 	r->req = (const void *)ttrpc_call_request(call);
 	r->sequence = a->sequence;
 	r->level = log_level(LOG_LEVEL_WARN);
-	if (connect_self(r, &r->why) < 0 || child_work(&a->reaper, "practising", work_identity, a,
-						       CALL_MS, on_identity, r, &r->why) < 0)
+	r->file = str_printf(DIR_FILES "/%s/hosts", r->req->container->container_id);
+	if (!r->file) {
+		err_oom(&r->why);
 		finish(r);
+	} else if (connect_self(r, &r->why) < 0 ||
+		   child_work(&a->reaper, "practising", work_identity, a, CALL_MS, on_identity, r,
+			      &r->why) < 0) {
+		finish(r);
+	}
 }

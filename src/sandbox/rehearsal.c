@@ -78,15 +78,20 @@ static int make_spec(struct rehearsal *r, struct err *e)
 {
 	_cleanup_(oci_run_options_done) struct oci_run_options o = { 0 };
 	_cleanup_(oci_exec_options_done) struct oci_exec_options x = { 0 };
+	_cleanup_(freep) char *file = NULL;
 	const struct oci_users nobody = { 0 };
 	int code;
 
 	o.cgroup_path = strdup("/pod/" ID);
 	o.rootfs = str_printf(CONTAINER_ROOTFS, ID);
-	if (!o.cgroup_path || !o.rootfs || strv_add_all(&o.args, PROGRAM, ARGUMENT, NULL) < 0 ||
+	file = str_printf(CONTAINER_FILE, ID, "hosts");
+	if (!o.cgroup_path || !o.rootfs || !file ||
+	    strv_add_all(&o.args, PROGRAM, ARGUMENT, NULL) < 0 ||
 	    strv_add_all(&x.args, PROGRAM, ARGUMENT, NULL) < 0)
 		return err_oom(e);
-	code = oci_spec_build(&o, NULL, &nobody, &r->spec, e);
+	code = oci_run_add_mount(&o, "bind", file, "/etc/hosts", "ro", e);
+	if (code == 0)
+		code = oci_spec_build(&o, NULL, &nobody, &r->spec, e);
 	return code < 0 ? code : oci_exec_build(r->spec, &x, &nobody, &r->process, e);
 }
 

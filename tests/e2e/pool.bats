@@ -33,7 +33,7 @@ setup() {
 
 teardown() {
 	podvm rm -fa >/dev/null
-	[ -n "$(pool_pid)" ] || start_pool
+	pool_runs || start_pool
 }
 
 # ---- the pool ----
@@ -53,10 +53,15 @@ make_templates() {
 start_pool() {
 	PODVM_CONFIG=$E2E/podvm.conf exec_closed setsid "$PODVM" --log-level info pool run \
 		>>"$E2E/tmp/pool.log" 2>&1 </dev/null &
+	until_true 30 pool_runs
 }
 
 pool_pid() {
 	our_processes | awk '/pool run/ { print $1 }'
+}
+
+pool_runs() {
+	[ -n "$(pool_pid)" ]
 }
 
 stop_pool() {
