@@ -21,6 +21,7 @@
 #define SCRATCH	 "/run/podvm/scratch/" ID
 #define PROGRAM	 "/init"
 #define ARGUMENT "echo"
+#define MEMORY	 ((uint64_t)64 << 20)
 
 enum { DISK_IMAGE, DISK_SCRATCH, DISKS };
 
@@ -89,6 +90,11 @@ static int make_spec(struct rehearsal *r, struct err *e)
 	    strv_add_all(&o.args, PROGRAM, ARGUMENT, NULL) < 0 ||
 	    strv_add_all(&x.args, PROGRAM, ARGUMENT, NULL) < 0)
 		return err_oom(e);
+	/* As kubelet's pods have them. */
+	o.cpu_shares = 1024;
+	o.cpu_quota = o.cpu_period = 100000;
+	o.memory = MEMORY;
+	o.has_oom_score_adj = true;
 	code = oci_run_add_mount(&o, "bind", file, "/etc/hosts", "ro", e);
 	if (code == 0)
 		code = oci_spec_build(&o, NULL, &nobody, &r->spec, e);
@@ -237,7 +243,7 @@ static int plug(struct rehearsal *r, const struct sandbox_config *c, struct err 
 		return err_oom(e);
 	if (image < 0)
 		return err_errno(e, -errno, "cannot open %s", c->image->rootfs_path);
-	scratch = scratch_create(dir, SCRATCH_SIZE_MIN, e);
+	scratch = scratch_create(dir, SCRATCH_SIZE_DEFAULT, e);
 	if (scratch < 0)
 		return scratch;
 	disk.fd = image;
