@@ -204,7 +204,7 @@ static int work_shutdown(void *arg, struct err *e)
 	if (pod >= 0 && cgroup_wait(pod, "populated", 0, end.deadline_ms) < 0)
 		log_warn("containers don't end", "deadline_ms=%llu",
 			 (unsigned long long)end.deadline_ms);
-	storage_unmount_all(&end.agent->storage);
+	storage_unmount_writable(&end.agent->storage);
 	sync();
 	return 0;
 }

@@ -25,6 +25,7 @@ struct storage_mount {
 	char *name; /* for statistics, "": they don't tell of it */
 	int lun;    /* of a SCSI disk, else -1 */
 	char *dm;   /* name of the dm-verity device, NULL: there is none */
+	bool readonly;
 };
 
 enum job_kind { JOB_ATTACH, JOB_DETACH };
@@ -118,6 +119,8 @@ static struct storage_mount *mount_new(const Podvm__Agent__V1__Storage *s)
 	m->key = make_key(s);
 	m->name = strdup(s->name);
 	m->lun = -1;
+	for (size_t i = 0; i < s->n_options; i++)
+		m->readonly |= str_eq(s->options[i], "ro");
 	if (str_eq(s->driver, "scsi") && parse_u64(s->source, 16383, &lun) == 0)
 		m->lun = (int)lun;
 	if (storage_verity_name(s, dm)) {
@@ -429,8 +432,12 @@ const char *storage_named(const struct storage_set *set, size_t *i, const char *
 	return NULL;
 }
 
-void storage_unmount_all(struct storage *st)
+void storage_unmount_writable(struct storage *st)
 {
-	for (struct list *l = st->mounts.prev; l != &st->mounts; l = l->prev)
-		(void)unmount_point(list_entry(l, struct storage_mount, node)->point);
+	for (struct list *l = st->mounts.prev; l != &st->mounts; l = l->prev) {
+		const struct storage_mount *m = list_entry(l, struct storage_mount, node);
+
+		if (!m->readonly)
+			(void)unmount_point(m->point);
+	}
 }

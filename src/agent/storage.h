@@ -87,7 +87,14 @@ void storage_attach(struct storage *st, Podvm__Agent__V1__Storage *const *list, 
 void storage_detach(struct storage *st, struct storage_set *set, uint64_t timeout_ms,
 		    void (*done)(void *data, const struct err *e), void *data);
 
-/** storage_unmount_all() - Unmount everything, newest first (in a worker, at shutdown) */
-void storage_unmount_all(struct storage *st);
+/**
+ * storage_unmount_writable() - Unmount what may hold something back, newest first (in a worker, at
+ * shutdown)
+ * @st:		Storage
+ *
+ * The machine is about to end: caches of what is only read, of images above all, needn't be dropped
+ * page by page before.
+ */
+void storage_unmount_writable(struct storage *st);
 
 #endif
