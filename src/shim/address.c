@@ -12,8 +12,11 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "loop/loop.h"
+#include "proto/task.pb-c.h"
 #include "sandbox/rundir.h"
 #include "shim/spec.h"
+#include "ttrpc/ttrpc.h"
 
 #define BACKLOG 128
 
@@ -89,17 +92,47 @@ static int unix_socket(const char *path, struct sockaddr_un *addr)
 	return fd < 0 ? -errno : fd;
 }
 
-int shim_socket_answers(const char *path)
+int shim_socket_connect(const char *path)
 {
 	struct sockaddr_un addr;
 	_cleanup_(close_fdp) int fd = unix_socket(path, &addr);
 
 	if (fd < 0)
 		return fd;
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-		return 1;
-	/* A full backlog (EAGAIN) is that of somebody who listens. */
-	return errno == EAGAIN;
+	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : TAKE_FD(fd);
+}
+
+/* A full backlog (EAGAIN) is that of somebody who listens. */
+static bool is_listened_on(const char *path)
+{
+	_cleanup_(close_fdp) int fd = shim_socket_connect(path);
+
+	return fd >= 0 || fd == -EAGAIN;
+}
+
+bool shim_answers(const char *path, unsigned int timeout_ms)
+{
+	Containerd__Task__V2__ConnectRequest req = CONTAINERD__TASK__V2__CONNECT_REQUEST__INIT;
+	struct ttrpc_client *client = NULL;
+	struct loop *loop = NULL;
+	struct err e = { 0 };
+	int fd = shim_socket_connect(path);
+	int r;
+
+	if (fd < 0)
+		return fd == -EAGAIN;
+	r = loop_new(&loop);
+	if (r < 0) {
+		close(fd);
+		return true;
+	}
+	r = ttrpc_client_new(loop, fd, NULL, NULL, &client);
+	if (r == 0)
+		r = ttrpc_call_sync(loop, client, &containerd__task__v2__task__descriptor,
+				    "Connect", &req.base, timeout_ms, NULL, &e);
+	ttrpc_client_free(client);
+	loop_free(loop);
+	return r != -ECONNRESET && r != -ENOTCONN;
 }
 
 static int bind_socket(int fd, const struct sockaddr_un *addr)
@@ -125,7 +158,7 @@ int shim_socket_listen(const char *path, struct err *e)
 		return err_errno(e, fd, "cannot make the socket %s", path);
 	r = bind_socket(fd, &addr);
 	if (r == -EADDRINUSE) {
-		if (shim_socket_answers(path) > 0)
+		if (is_listened_on(path))
 			return err_set(e, -EADDRINUSE, "a shim listens on %s", path);
 		(void)unlink(path);
 		r = bind_socket(fd, &addr);

@@ -55,12 +55,22 @@ char *shim_socket_path(const char *address, const char *namespace, const char *p
  *
  * A socket that nobody listens on (of a crash) is replaced.
  *
- * Return: Listening descriptor, -EADDRINUSE when a shim answers there, or another negative errno
+ * Return: Listening descriptor, -EADDRINUSE when a shim listens there, or another negative errno
  */
 int shim_socket_listen(const char *path, struct err *e);
 
-/** shim_socket_answers() - Whether a shim listens there */
-int shim_socket_answers(const char *path);
+/** shim_socket_connect() - Connect to who listens there: descriptor that doesn't block, or errno */
+int shim_socket_connect(const char *path);
+
+/**
+ * shim_answers() - Whether the shim of a pod lives
+ * @path:	Its socket
+ * @timeout_ms:	How long it may take; one that is silent for so long lives, but hangs
+ *
+ * It's asked something. The kernel takes connections for a process that was killed until it has
+ * closed the socket, and by then it may have closed those by which containerd knew of it.
+ */
+bool shim_answers(const char *path, unsigned int timeout_ms);
 
 /**
  * shim_run_id() - Name of a pod's run directory

@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -15,6 +13,7 @@
 #include "base/log.h"
 #include "base/str.h"
 #include "proto/forward.pb-c.h"
+#include "shim/address.h"
 #include "ttrpc/ttrpc.h"
 
 /* containerd's own publisher has the same limits. */
@@ -67,20 +66,6 @@ static void drop_first(struct events *ev)
 	ev->idle = ev->n == 0;
 }
 
-static int connect_to(const char *path)
-{
-	_cleanup_(close_fdp) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK,
-					     0);
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
-
-	if (fd < 0)
-		return -errno;
-	if ((size_t)snprintf(addr.sun_path, sizeof(addr.sun_path), "%s", path) >=
-	    sizeof(addr.sun_path))
-		return -ENAMETOOLONG;
-	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : TAKE_FD(fd);
-}
-
 static void on_timer(void *data)
 {
 	struct events *ev = data;
@@ -130,7 +115,7 @@ static int connect_client(struct events *ev)
 
 	if (ev->client)
 		return 0;
-	fd = connect_to(ev->address);
+	fd = shim_socket_connect(ev->address);
 	return fd < 0 ? fd : ttrpc_client_new(ev->loop, fd, NULL, NULL, &ev->client);
 }
 

@@ -26,7 +26,8 @@
 #include "shim/service.h"
 
 /* containerd gives us 5 s for everything. */
-#define OWNER_TIMEOUT_MS 2500
+#define ANSWER_TIMEOUT_MS 1500
+#define OWNER_TIMEOUT_MS  2500
 
 /*
  * containerd calls us when the shim's connection has closed. The shim may still be at its end then,
@@ -89,12 +90,12 @@ static int clean(const struct shim_options *o, struct err *e)
 	if (!path)
 		return err_oom(e);
 	/* The others of the pod go on. */
-	if (pod.role == SHIM_MEMBER && shim_socket_answers(path) > 0)
+	if (pod.role == SHIM_MEMBER && shim_answers(path, ANSWER_TIMEOUT_MS))
 		return 0;
 	state = find_state_dir(bundle);
 	if (state)
 		r = clean_pod(state, o->namespace, pod.id, e);
-	if (shim_socket_answers(path) == 0)
+	if (!shim_answers(path, ANSWER_TIMEOUT_MS))
 		(void)unlink(path);
 	return r;
 }

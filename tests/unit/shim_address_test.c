@@ -8,14 +8,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "loop/loop.h"
 #include "shim/address.h"
+#include "ttrpc/ttrpc.h"
 
 #define SOCKET_HASH "b4673b9c57727cfee75fd668590b33dd"
 
@@ -133,7 +137,6 @@ static void test_one_listens_and_the_next_one_finds_it(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
-	assert_int_equal(shim_socket_answers(path), 1);
 	assert_int_equal(shim_socket_listen(path, &e), -EADDRINUSE);
 }
 
@@ -144,10 +147,90 @@ static void test_socket_of_a_crash_is_replaced(void **state)
 
 	assert_true(fd >= 0);
 	close(TAKE_FD(fd));
-	assert_int_equal(shim_socket_answers(path), 0);
 	fd = shim_socket_listen(path, NULL);
 	assert_true(fd >= 0);
-	assert_int_equal(shim_socket_answers(path), 1);
+}
+
+/* ---- whether a shim lives ---- */
+
+/* Another process that listens, has whoever connects wait for @ms, and then does as it's told. */
+static pid_t listen_in_child(const char *path, unsigned int ms, void (*act)(int fd))
+{
+	_cleanup_(close_fdp) int fd = shim_socket_listen(path, NULL);
+	pid_t pid;
+
+	assert_true(fd >= 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (pid == 0) {
+		usleep(ms * 1000);
+		act(fd);
+		_exit(0);
+	}
+	return pid;
+}
+
+static void end_child(pid_t pid)
+{
+	assert_int_equal(kill(pid, SIGKILL), 0);
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+}
+
+/* No service at all is answer enough. */
+static void serve(int fd)
+{
+	struct ttrpc_server *server = NULL;
+	struct loop *loop = NULL;
+
+	if (loop_new(&loop) == 0 && ttrpc_server_new(loop, NULL, 0, &server) == 0 &&
+	    ttrpc_server_listen(server, fd) == 0)
+		loop_run(loop);
+}
+
+static void hang(int fd)
+{
+	pause();
+}
+
+static void die(int fd)
+{
+}
+
+static void test_shim_that_serves_lives(void **state)
+{
+	_cleanup_(freep) char *path = str_printf("%s/serves", dir);
+	pid_t pid = listen_in_child(path, 50, serve);
+
+	assert_true(shim_answers(path, 30000));
+	end_child(pid);
+	assert_false(shim_answers(path, 30000));
+}
+
+static void test_shim_that_hangs_lives(void **state)
+{
+	_cleanup_(freep) char *path = str_printf("%s/hangs", dir);
+	pid_t pid = listen_in_child(path, 0, hang);
+
+	assert_true(shim_answers(path, 100));
+	end_child(pid);
+}
+
+/* As one that was killed: its socket still takes connections while it ends. */
+static void test_shim_that_ends_does_not_live(void **state)
+{
+	_cleanup_(freep) char *path = str_printf("%s/ends", dir);
+	pid_t pid = listen_in_child(path, 300, die);
+
+	assert_false(shim_answers(path, 30000));
+	assert_int_equal(waitpid(pid, NULL, 0), pid);
+	assert_false(shim_answers(path, 30000));
+}
+
+static void test_no_shim(void **state)
+{
+	_cleanup_(freep) char *path = str_printf("%s/none", dir);
+
+	assert_false(shim_answers(path, 30000));
 }
 
 int main(void)
@@ -161,6 +244,10 @@ int main(void)
 		cmocka_unit_test(test_name_of_the_run_directory),
 		cmocka_unit_test(test_one_listens_and_the_next_one_finds_it),
 		cmocka_unit_test(test_socket_of_a_crash_is_replaced),
+		cmocka_unit_test(test_shim_that_serves_lives),
+		cmocka_unit_test(test_shim_that_hangs_lives),
+		cmocka_unit_test(test_shim_that_ends_does_not_live),
+		cmocka_unit_test(test_no_shim),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
