@@ -4,8 +4,52 @@
 #include <errno.h>
 #include <linux/sockios.h>
 #include <poll.h>
+#include <stdio.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/un.h>
+
+#include "base/cleanup.h"
+
+static int make_socket(const char *path, int type, struct sockaddr_un *addr)
+{
+	int fd;
+
+	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
+	if ((size_t)snprintf(addr->sun_path, sizeof(addr->sun_path), "%s", path) >=
+	    sizeof(addr->sun_path))
+		return -ENAMETOOLONG;
+	fd = socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+	return fd < 0 ? -errno : fd;
+}
+
+int unixsock_connect(const char *path, int type)
+{
+	struct sockaddr_un addr;
+	_cleanup_(close_fdp) int fd = make_socket(path, type, &addr);
+
+	if (fd < 0)
+		return fd;
+	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : TAKE_FD(fd);
+}
+
+int unixsock_listen(const char *path, int type, int backlog)
+{
+	struct sockaddr_un addr;
+	_cleanup_(close_fdp) int fd = make_socket(path, type, &addr);
+	mode_t mask;
+	int r;
+
+	if (fd < 0)
+		return fd;
+	mask = umask(0177);
+	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
+	umask(mask);
+	if (r == 0 && listen(fd, backlog) < 0)
+		r = -errno;
+	return r < 0 ? r : TAKE_FD(fd);
+}
 
 static int queued(int fd)
 {

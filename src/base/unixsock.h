@@ -2,12 +2,35 @@
 #ifndef PODVM_BASE_UNIXSOCK_H
 #define PODVM_BASE_UNIXSOCK_H
 
-/* Connected unix sockets, of type stream or seqpacket, whose data goes somewhere else. */
+/* Unix sockets with a path; and connected ones whose data goes somewhere else. */
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
+
+/**
+ * unixsock_connect() - Connect to who listens at a path, without waiting
+ * @path:	Path
+ * @type:	SOCK_STREAM, SOCK_SEQPACKET or SOCK_DGRAM
+ *
+ * Return: Descriptor that doesn't block, -ECONNREFUSED (nobody listens), -EAGAIN (the backlog is
+ * full), -EPROTOTYPE (it's of another type), -ENAMETOOLONG, or another negative errno
+ */
+int unixsock_connect(const char *path, int type);
+
+/**
+ * unixsock_listen() - Listen at a path that isn't there, on a socket that only we may connect to
+ * @path:	Path
+ * @type:	SOCK_STREAM or SOCK_SEQPACKET
+ * @backlog:	How many may wait to be accepted
+ *
+ * The umask is another one for a moment.
+ *
+ * Return: Descriptor that doesn't block, -EADDRINUSE (there is such a file), -ENAMETOOLONG, or
+ * another negative errno
+ */
+int unixsock_listen(const char *path, int type, int backlog);
 
 /**
  * unixsock_receive() - What has come, without waiting: of a seqpacket socket one message

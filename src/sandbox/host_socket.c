@@ -8,13 +8,13 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/unixsock.h"
 #include "sandbox/agent_client.h"
 #include "sandbox/sandbox-internal.h"
 #include "sandbox/socket_list.h"
@@ -150,15 +150,10 @@ static int open_socket(const char *dir, dev_t dev, ino_t ino, const char *name)
 /* Return: Connected socket or a negative errno */
 static int connect_to(int file, int type)
 {
-	_cleanup_(close_fdp) int fd = socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-	struct sockaddr_un addr = { .sun_family = AF_UNIX };
+	char path[32];
 
-	if (fd < 0)
-		return -errno;
-	snprintf(addr.sun_path, sizeof(addr.sun_path), "/proc/self/fd/%d", file);
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0)
-		return -errno;
-	return TAKE_FD(fd);
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", file);
+	return unixsock_connect(path, type);
 }
 
 static int try_type(int file, int type)

@@ -5,58 +5,38 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 
 #include "base/cleanup.h"
+#include "base/unixsock.h"
 #include "sandbox/pool.h"
 
 #define BACKLOG 16
 
 /* The path of a state directory may be longer than that of a socket can be. */
-static int make_socket(int dir_fd, const char *name, struct sockaddr_un *addr)
+static char *socket_path(int dir_fd, const char *name)
 {
-	int fd;
-
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if ((size_t)snprintf(addr->sun_path, sizeof(addr->sun_path), "/proc/self/fd/%d/%s", dir_fd,
-			     name) >= sizeof(addr->sun_path))
-		return -ENAMETOOLONG;
-	fd = socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	return fd < 0 ? -errno : fd;
+	return str_printf("/proc/self/fd/%d/%s", dir_fd, name);
 }
 
 int pool_listen(int dir_fd, const char *name)
 {
-	struct sockaddr_un addr;
-	_cleanup_(close_fdp) int fd = make_socket(dir_fd, name, &addr);
-	mode_t mask;
-	int r;
+	_cleanup_(freep) char *path = socket_path(dir_fd, name);
 
-	if (fd < 0)
-		return fd;
+	if (!path)
+		return -ENOMEM;
 	(void)unlinkat(dir_fd, name, 0);
-	mask = umask(0177);
-	r = bind(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : 0;
-	umask(mask);
-	if (r == 0 && listen(fd, BACKLOG) < 0)
-		r = -errno;
-	return r < 0 ? r : TAKE_FD(fd);
+	return unixsock_listen(path, SOCK_SEQPACKET, BACKLOG);
 }
 
 int pool_connect(int dir_fd, const char *name)
 {
-	struct sockaddr_un addr;
-	_cleanup_(close_fdp) int fd = make_socket(dir_fd, name, &addr);
+	_cleanup_(freep) char *path = socket_path(dir_fd, name);
+	int r = path ? unixsock_connect(path, SOCK_SEQPACKET) : -ENOMEM;
 
-	if (fd < 0)
-		return fd;
-	if (connect(fd, (struct sockaddr *)&addr, sizeof(addr)) == 0)
-		return TAKE_FD(fd);
 	/* Whoever listened there was killed. */
-	if (errno == ECONNREFUSED)
+	if (r == -ECONNREFUSED)
 		(void)unlinkat(dir_fd, name, 0);
-	return -errno;
+	return r;
 }
 
 /* ".pool-KEY-PID" */

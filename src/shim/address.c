@@ -2,16 +2,14 @@
 #include "shim/address.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "base/unixsock.h"
 #include "loop/loop.h"
 #include "proto/task.pb-c.h"
 #include "sandbox/rundir.h"
@@ -80,34 +78,10 @@ char *shim_run_id(const char *namespace, const char *pod_id)
 	return strdup(digits);
 }
 
-static int unix_socket(const char *path, struct sockaddr_un *addr)
+/* Who can't be asked (a full backlog, no memory) is taken for alive. */
+static bool nobody_listens(int r)
 {
-	int fd;
-
-	*addr = (struct sockaddr_un){ .sun_family = AF_UNIX };
-	if ((size_t)snprintf(addr->sun_path, sizeof(addr->sun_path), "%s", path) >=
-	    sizeof(addr->sun_path))
-		return -ENAMETOOLONG;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	return fd < 0 ? -errno : fd;
-}
-
-int shim_socket_connect(const char *path)
-{
-	struct sockaddr_un addr;
-	_cleanup_(close_fdp) int fd = unix_socket(path, &addr);
-
-	if (fd < 0)
-		return fd;
-	return connect(fd, (struct sockaddr *)&addr, sizeof(addr)) < 0 ? -errno : TAKE_FD(fd);
-}
-
-/* A full backlog (EAGAIN) is that of somebody who listens. */
-static bool is_listened_on(const char *path)
-{
-	_cleanup_(close_fdp) int fd = shim_socket_connect(path);
-
-	return fd >= 0 || fd == -EAGAIN;
+	return r == -ECONNREFUSED || r == -ENOENT;
 }
 
 bool shim_answers(const char *path, unsigned int timeout_ms)
@@ -116,11 +90,11 @@ bool shim_answers(const char *path, unsigned int timeout_ms)
 	struct ttrpc_client *client = NULL;
 	struct loop *loop = NULL;
 	struct err e = { 0 };
-	int fd = shim_socket_connect(path);
+	int fd = unixsock_connect(path, SOCK_STREAM);
 	int r;
 
 	if (fd < 0)
-		return fd == -EAGAIN;
+		return !nobody_listens(fd);
 	r = loop_new(&loop);
 	if (r < 0) {
 		close(fd);
@@ -135,35 +109,21 @@ bool shim_answers(const char *path, unsigned int timeout_ms)
 	return r != -ECONNRESET && r != -ENOTCONN;
 }
 
-static int bind_socket(int fd, const struct sockaddr_un *addr)
-{
-	mode_t mask = umask(0177);
-	int r = bind(fd, (const struct sockaddr *)addr, sizeof(*addr)) < 0 ? -errno : 0;
-
-	umask(mask);
-	return r;
-}
-
 int shim_socket_listen(const char *path, struct err *e)
 {
-	struct sockaddr_un addr;
-	_cleanup_(close_fdp) int fd = -EBADF;
+	_cleanup_(close_fdp) int other = -EBADF;
 	int r;
 
 	r = mkdir_p(SHIM_SOCKET_DIR, 0711);
 	if (r < 0)
 		return err_errno(e, r, "cannot make " SHIM_SOCKET_DIR);
-	fd = unix_socket(path, &addr);
-	if (fd < 0)
-		return err_errno(e, fd, "cannot make the socket %s", path);
-	r = bind_socket(fd, &addr);
+	r = unixsock_listen(path, SOCK_STREAM, BACKLOG);
 	if (r == -EADDRINUSE) {
-		if (is_listened_on(path))
+		other = unixsock_connect(path, SOCK_STREAM);
+		if (!nobody_listens(other))
 			return err_set(e, -EADDRINUSE, "a shim listens on %s", path);
 		(void)unlink(path);
-		r = bind_socket(fd, &addr);
+		r = unixsock_listen(path, SOCK_STREAM, BACKLOG);
 	}
-	if (r == 0 && listen(fd, BACKLOG) < 0)
-		r = -errno;
-	return r < 0 ? err_errno(e, r, "cannot listen on %s", path) : TAKE_FD(fd);
+	return r < 0 ? err_errno(e, r, "cannot listen on %s", path) : r;
 }

@@ -59,9 +59,6 @@ char *shim_socket_path(const char *address, const char *namespace, const char *p
  */
 int shim_socket_listen(const char *path, struct err *e);
 
-/** shim_socket_connect() - Connect to who listens there: descriptor that doesn't block, or errno */
-int shim_socket_connect(const char *path);
-
 /**
  * shim_answers() - Whether the shim of a pod lives
  * @path:	Its socket

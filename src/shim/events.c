@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -12,8 +13,8 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/str.h"
+#include "base/unixsock.h"
 #include "proto/forward.pb-c.h"
-#include "shim/address.h"
 #include "ttrpc/ttrpc.h"
 
 /* containerd's own publisher has the same limits. */
@@ -115,7 +116,7 @@ static int connect_client(struct events *ev)
 
 	if (ev->client)
 		return 0;
-	fd = shim_socket_connect(ev->address);
+	fd = unixsock_connect(ev->address, SOCK_STREAM);
 	return fd < 0 ? fd : ttrpc_client_new(ev->loop, fd, NULL, NULL, &ev->client);
 }
 

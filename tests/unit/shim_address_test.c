@@ -10,6 +10,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -17,6 +18,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "base/unixsock.h"
 #include "loop/loop.h"
 #include "shim/address.h"
 #include "ttrpc/ttrpc.h"
@@ -127,6 +129,14 @@ static void test_name_of_the_run_directory(void **state)
 	assert_int_equal(strlen(long_name), 32);
 }
 
+/* 0: somebody listens there. */
+static int listener(const char *path)
+{
+	_cleanup_(close_fdp) int fd = unixsock_connect(path, SOCK_STREAM);
+
+	return MIN(fd, 0);
+}
+
 static void test_one_listens_and_the_next_one_finds_it(void **state)
 {
 	_cleanup_(freep) char *path = str_printf("%s/socket", dir);
@@ -137,6 +147,7 @@ static void test_one_listens_and_the_next_one_finds_it(void **state)
 	assert_true(fd >= 0);
 	assert_int_equal(stat(path, &st), 0);
 	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_int_equal(listener(path), 0);
 	assert_int_equal(shim_socket_listen(path, &e), -EADDRINUSE);
 }
 
@@ -147,8 +158,10 @@ static void test_socket_of_a_crash_is_replaced(void **state)
 
 	assert_true(fd >= 0);
 	close(TAKE_FD(fd));
+	assert_int_equal(listener(path), -ECONNREFUSED);
 	fd = shim_socket_listen(path, NULL);
 	assert_true(fd >= 0);
+	assert_int_equal(listener(path), 0);
 }
 
 /* ---- whether a shim lives ---- */

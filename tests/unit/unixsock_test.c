@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What comes from a unix socket, of either type. */
+/* Who listens at a path, and what comes from a unix socket, of either type. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -8,12 +8,17 @@
 #include <cmocka.h>
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
+#include "base/fd.h"
 #include "base/fdpass.h"
+#include "base/str.h"
 #include "base/unixsock.h"
 
 struct pair {
@@ -74,6 +79,57 @@ static void assert_nothing(struct pair *p, int why)
 
 	assert_int_equal(unixsock_receive(p->a, text, sizeof(text)), why);
 }
+
+/* ---- paths ---- */
+
+static char dir[] = "/tmp/unixsock.XXXXXX";
+
+static int make_dir(void **state)
+{
+	return mkdtemp(dir) ? 0 : -1;
+}
+
+static int remove_dir(void **state)
+{
+	return rm_rf(AT_FDCWD, dir);
+}
+
+static void assert_connects(const char *path, int type, int want)
+{
+	_cleanup_(close_fdp) int fd = unixsock_connect(path, type);
+
+	assert_int_equal(MIN(fd, 0), want);
+}
+
+static void test_listen_and_connect(void **state)
+{
+	_cleanup_(freep) char *path = str_printf("%s/socket", dir);
+	_cleanup_(close_fdp) int fd = -EBADF;
+	struct stat st;
+
+	assert_connects(path, SOCK_STREAM, -ENOENT);
+	fd = unixsock_listen(path, SOCK_STREAM, 1);
+	assert_true(fd >= 0);
+	assert_int_equal(stat(path, &st), 0);
+	assert_int_equal(st.st_mode & 0777, 0600);
+	assert_connects(path, SOCK_STREAM, 0);
+	assert_connects(path, SOCK_SEQPACKET, -EPROTOTYPE);
+	assert_int_equal(unixsock_listen(path, SOCK_STREAM, 1), -EADDRINUSE);
+	close(TAKE_FD(fd));
+	assert_connects(path, SOCK_STREAM, -ECONNREFUSED);
+}
+
+static void test_path_too_long(void **state)
+{
+	char path[200];
+
+	memset(path, 'x', sizeof(path));
+	path[sizeof(path) - 1] = '\0';
+	assert_connects(path, SOCK_STREAM, -ENAMETOOLONG);
+	assert_int_equal(unixsock_listen(path, SOCK_STREAM, 1), -ENAMETOOLONG);
+}
+
+/* ---- what comes ---- */
 
 static void test_stream(void **state)
 {
@@ -158,6 +214,8 @@ static void test_descriptor(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_listen_and_connect),
+		cmocka_unit_test(test_path_too_long),
 		STREAM(test_stream),
 		STREAM(test_ends),
 		STREAM(test_descriptor),
@@ -168,5 +226,5 @@ int main(void)
 		MESSAGES(test_ends),
 	};
 
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	return cmocka_run_group_tests(tests, make_dir, remove_dir);
 }
