@@ -14,7 +14,6 @@
 #include "cli/target.h"
 #include "oci/json.h"
 #include "proto/agent.pb-c.h"
-#include "sandbox/pool.h"
 
 #define USAGE	 "podvm inspect NAME..."
 #define SPEC_MAX ((size_t)4 << 20)
@@ -83,15 +82,6 @@ static int add_guest(struct json_object *live, const struct target *t)
 	return ok ? 0 : -ENOMEM;
 }
 
-static const char *role(const struct target *t, const struct host_process *p)
-{
-	if (p->pid == t->st.owner_pid)
-		return "owner";
-	if (p->pid == t->st.vmm_pid)
-		return "monitor";
-	return str_eq(p->name, POOL_GUARD_NAME) ? "guard" : "helper";
-}
-
 static int add_processes(struct json_object *live, const struct target *t)
 {
 	_cleanup_(freep) struct host_process *v = NULL;
@@ -99,17 +89,7 @@ static int add_processes(struct json_object *live, const struct target *t)
 	size_t n = 0;
 	int r = array ? host_processes(t->st.owner_pid, t->st.vmm_pid, &v, &n) : -ENOMEM;
 
-	for (size_t i = 0; i < n && r == 0; i++) {
-		struct json_object *p = json_push_object(array);
-
-		if (!p || json_add_int(p, "pid", v[i].pid) < 0 ||
-		    json_add_string(p, "name", v[i].name) < 0 ||
-		    json_add_string(p, "role", role(t, &v[i])) < 0 ||
-		    json_add_u64(p, "pss", v[i].memory.pss) < 0 ||
-		    json_add_u64(p, "private", v[i].memory.private) < 0)
-			r = -ENOMEM;
-	}
-	return r;
+	return r < 0 ? r : host_processes_json(array, v, n);
 }
 
 static int add_live(struct json_object *obj, const struct target *t)

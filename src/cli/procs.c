@@ -9,6 +9,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/str.h"
+#include "sandbox/pool.h"
 
 #define STAT_MAX ((size_t)4 << 10)
 
@@ -116,6 +117,15 @@ static size_t select_family(const struct entries *es, pid_t owner, pid_t monitor
 	return n;
 }
 
+static const char *role(const struct host_process *p, pid_t owner, pid_t monitor)
+{
+	if (p->pid == owner)
+		return "owner";
+	if (p->pid == monitor)
+		return "monitor";
+	return str_eq(p->name, POOL_GUARD_NAME) ? "guard" : "helper";
+}
+
 int host_processes(pid_t owner, pid_t monitor, struct host_process **ret, size_t *ret_n)
 {
 	struct entries es = { 0 };
@@ -128,10 +138,27 @@ int host_processes(pid_t owner, pid_t monitor, struct host_process **ret, size_t
 	}
 	if (r == 0) {
 		*ret_n = select_family(&es, owner, monitor, v);
-		for (size_t i = 0; i < *ret_n; i++)
+		for (size_t i = 0; i < *ret_n; i++) {
+			v[i].role = role(&v[i], owner, monitor);
 			v[i].memory = process_memory(v[i].pid);
+		}
 		*ret = v;
 	}
 	free(es.v);
 	return r;
+}
+
+int host_processes_json(struct json_object *array, const struct host_process *v, size_t n)
+{
+	for (size_t i = 0; i < n; i++) {
+		struct json_object *p = json_push_object(array);
+
+		if (!p || json_add_int(p, "pid", v[i].pid) < 0 ||
+		    json_add_string(p, "name", v[i].name) < 0 ||
+		    json_add_string(p, "role", v[i].role) < 0 ||
+		    json_add_u64(p, "pss", v[i].memory.pss) < 0 ||
+		    json_add_u64(p, "private", v[i].memory.private) < 0)
+			return -ENOMEM;
+	}
+	return 0;
 }

@@ -7,17 +7,20 @@
 #include <stddef.h>
 #include <sys/types.h>
 
+#include "oci/json.h"
 #include "sandbox/process_memory.h"
 
 /**
  * struct host_process - A process of a sandbox; zero where the kernel doesn't tell
  * @pid:	Its number
  * @name:	As in /proc/PID/stat
+ * @role:	"owner", "monitor", "guard" (of a machine of the pool) or "helper"
  * @memory:	What it has of it
  */
 struct host_process {
 	pid_t pid;
 	char name[32];
+	const char *role;
 	struct process_memory memory;
 };
 
@@ -31,5 +34,8 @@ struct host_process {
  * Return: 0 or a negative errno
  */
 int host_processes(pid_t owner, pid_t monitor, struct host_process **ret, size_t *ret_n);
+
+/** host_processes_json() - An object for each of @n processes at the end of @array; or -ENOMEM */
+int host_processes_json(struct json_object *array, const struct host_process *v, size_t n);
 
 #endif

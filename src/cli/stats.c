@@ -31,7 +31,8 @@
  * @limit:	Of memory: the container's, or what the machine has
  * @disk_used, @disk_size: Of what it writes to
  * @filesystems: Everything of the guest that it writes to, as JSON; NULL: nothing
- * @host_pss:	Sum over the host's processes, and @host_private that of their private memory
+ * @host:	The host's processes, as JSON; NULL: not told
+ * @host_pss:	Sum over them, and @host_private that of their private memory
  */
 struct sample {
 	char id[RUNDIR_CONTAINER_LEN + 1];
@@ -51,6 +52,7 @@ struct sample {
 	uint64_t disk_used;
 	uint64_t disk_size;
 	struct json_object *filesystems;
+	struct json_object *host;
 	uint64_t host_pss;
 	uint64_t host_private;
 };
@@ -64,6 +66,7 @@ static void sample_done(struct sample *s)
 {
 	free(s->name);
 	json_object_put(s->filesystems);
+	json_object_put(s->host);
 }
 
 static void samples_cut(struct samples *s, size_t n)
@@ -168,7 +171,8 @@ static int ask_host(const struct target *t, struct sample *s, struct err *e)
 		s->host_pss += v[i].memory.pss;
 		s->host_private += v[i].memory.private;
 	}
-	return 0;
+	s->host = json_object_new_array();
+	return s->host && host_processes_json(s->host, v, n) == 0 ? 0 : err_oom(e);
 }
 
 static double cpu_percent(const struct sample *s, const struct samples *before)
@@ -347,7 +351,8 @@ static int add_json(struct json_object *array, const struct sample *s)
 	    json_add_u64(obj, "pids", s->pids) < 0 ||
 	    (s->filesystems && json_add(obj, "filesystems", json_object_get(s->filesystems)) < 0) ||
 	    json_add_u64(obj, "host_pss", s->host_pss) < 0 ||
-	    json_add_u64(obj, "host_private", s->host_private) < 0)
+	    json_add_u64(obj, "host_private", s->host_private) < 0 ||
+	    (s->host && json_add(obj, "host_processes", json_object_get(s->host)) < 0))
 		return -ENOMEM;
 	return 0;
 }

@@ -77,6 +77,26 @@ scratch_used() {
 		-exec stat -Lc %b {} + | sort -n | tail -1
 }
 
+on_host() {
+	podvm stats --no-stream --json "$1" | jq '.[0].host_pss'
+}
+
+# less_on_host NAME BYTES
+less_on_host() {
+	[ "$(on_host "$1")" -lt "$2" ]
+}
+
+@test "memory that the guest frees goes back to the host" {
+	local full
+	podvm run -d --no-template --name frees --memory 128m --shm-size 100m "$base" sleep 100000
+	podvm exec frees sh -c 'head -c 80000000 /dev/zero >/dev/shm/x'
+	full=$(on_host frees)
+	[ "$full" -gt 80000000 ]
+	podvm exec frees rm /dev/shm/x
+	until_true 30 less_on_host frees $((full - 60000000))
+	podvm rm -f frees
+}
+
 @test "a full disk is ENOSPC inside, and not the host's problem" {
 	run inside 'dd if=/dev/urandom of=/root/x bs=1M count=200'
 	[ "$status" -ne 0 ]

@@ -101,6 +101,9 @@ events_are() {
 	run -0 podvm stats --no-stream --json node1
 	assert_equal "$(jq -r 'map(.name) | sort | join(" ")' <<<"$output")" "node1 node1/app node1/side"
 	[ "$(jq '.[0].host_pss' <<<"$output")" -gt 1000000 ]
+	jq -e '.[0] | (.host_processes | map(.role) | contains(["owner", "monitor"])) and
+		(.host_processes | map(.pss) | add) == .host_pss' <<<"$output"
+	jq -e 'map(select(.name == "node1/app"))[0].host_processes == null' <<<"$output"
 	[ "$(jq 'map(select(.name == "node1/app"))[0].memory' <<<"$output")" -gt 10000 ]
 }
 

@@ -116,7 +116,9 @@ teardown_file() {
 	assert_match "${lines[1]}" "shared +[0-9.]+% "
 	run -0 podvm stats --no-stream --json shared
 	jq -e '.[0] | .name == "shared" and .memory > 0 and .memory_limit > .memory and .pids == 1 and
-		.host_pss > 10000000 and .host_private > 0 and (.filesystems | length == 1)' <<<"$output"
+		.host_pss > 10000000 and .host_private > 0 and (.filesystems | length == 1) and
+		([.host_processes[].role] | contains(["owner", "monitor"])) and
+		([.host_processes[].pss] | add) == .host_pss' <<<"$output"
 	run -125 --separate-stderr podvm stats --no-stream finished
 	run -125 --separate-stderr podvm stats --no-stream nonsense
 	# A stream goes on by itself.
